@@ -1,0 +1,100 @@
+# janela. `make help` is the map. Needs git, make and one Python of 3.11 or newer; all else comes by requirements.lock.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+.SUFFIXES:
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+LOCKED  := $(VENV)/.locked
+STAMP   := $(VENV)/.set-up
+PYTHONS := python3.13 python3.12 python3.11 python3 python
+MINUTES ?= 10
+SHORT   := not soak and not bench
+
+# A name on the PATH may be a shim for a version that is not there, and Debian's python3 may lack venv: try, don't look.
+RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in $(PYTHONS); do \
+    "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
+
+.PHONY: help run setup test check test-unit test-chaos bench fmt lock clean
+
+help:  ## This list
+	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	while IFS='|' read -r target words; do printf '  make %-11s %s\n' "$$target" "$$words"; done
+
+# ------------------------------------------------------------------------------------------------- the two that matter
+
+run: setup  ## A real Kafka, a worker and live traffic on this machine; options in ARGS="--seconds 60"
+	@$(BIN)/janela up $(ARGS)
+
+test: check  ## Everything short: make check, then all tests but soak and bench; more for pytest in ARGS="-k ..."
+	@$(BIN)/python -m pytest -m "$(SHORT)" $(ARGS)
+
+# ----------------------------------------------------------------------------------------------------------- the parts
+
+setup: $(STAMP)  ## Make .venv from requirements.lock, every hash checked; done anew only when the lock changes
+
+check: setup  ## What needs no test run: lint, format, types, the direction of imports
+	@echo "lint";    $(BIN)/ruff check
+	@echo "format";  $(BIN)/ruff format --check
+	@echo "types";   $(BIN)/mypy
+	@echo "imports"; $(BIN)/lint-imports --no-cache
+
+test-unit: setup  ## The tests that need no broker
+	@$(BIN)/python -m pytest -m "$(SHORT)" tests/tidy tests/unit tests/property tests/model $(ARGS)
+
+test-chaos: setup  ## Kills, stops and rebalances for MINUTES=10
+	@MINUTES=$(MINUTES) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
+
+bench: setup  ## Measure and print: throughput, latency, restore, memory
+	@$(BIN)/python -m pytest -m bench --timeout 0 -s $(ARGS)
+
+fmt: setup  ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix --exit-zero --quiet && $(BIN)/ruff format
+
+lock: setup  ## Lock the dependencies anew, with hashes; ARGS=--upgrade takes the newest
+	@$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements.lock
+	@$(COMPILE) pyproject.toml --constraints requirements.lock --output-file deploy/docker/runtime.lock
+	@$(COMPILE) --group pyproject.toml:build --constraints requirements.lock --output-file deploy/docker/build.lock
+
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --no-config --quiet --universal \
+    --python-version 3.11 --generate-hashes $(ARGS)
+
+clean:  ## Take away what was made here: the environment, the caches, the embedded Kafka's logs
+	@rm -rf $(VENV) .janela build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -------------------------------------------------------------------------------------------------------------- set-up
+
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
+NEEDED  := janela needs Python 3.11 or newer with its venv module
+
+# 1 an empty environment, with the lock's own pip: that of an older Python takes twice as long for what follows
+# 2 exactly what the lock names, counted as it comes (the whole story is in set-up.log)
+$(LOCKED): requirements.lock
+	@test -n "$(PYTHON)" || { echo "$(NEEDED): none of $(PYTHONS) is one" \
+	    "(python3: $$(python3 --version 2>&1 | head -n 1)). Or say where it is: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(RUNS_VENV)' 2>/dev/null || { echo "$(NEEDED): $(PYTHON) is not one" \
+	    "($$("$(PYTHON)" --version 2>&1 | head -n 1))." >&2; exit 1; }
+	@echo "1/3 $(VENV) from $$("$(PYTHON)" --version)"
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@sed -n '/^pip==/,/# via/p' requirements.lock >$(VENV)/pip.lock && $(INSTALL) --quiet --require-hashes -r $(VENV)/pip.lock
+	@total=$$(grep -c '^[a-z].*==' requirements.lock); echo "2/3 $$total locked packages"; \
+	{ $(INSTALL) --require-hashes -r requirements.lock 2>&1 || echo "pip-failed"; } | { \
+	    seen=0; [ -t 1 ] && tell='\r\033[K    %s' || tell=''; \
+	    while IFS= read -r line; do \
+	        case "$$line" in \
+	            Collecting*) seen=$$((seen + 1)); name=$${line#Collecting }; printf "$$tell" "$$seen/$$total $${name%% *}" ;; \
+	            Installing*) printf "$$tell" "unpacking" ;; \
+	            pip-failed) printf "$$tell" ""; tail -n 20 $(VENV)/set-up.log >&2; exit 1 ;; \
+	        esac; printf '%s\n' "$$line" >>$(VENV)/set-up.log; \
+	    done; printf "$$tell" ""; }
+	@touch $@
+
+# 3 this checkout, as it stands
+$(STAMP): $(LOCKED) pyproject.toml
+	@echo "3/3 janela itself"
+	@$(INSTALL) --quiet --no-build-isolation --no-deps --no-index --editable .
+	@touch $@

@@ -1,0 +1,112 @@
+"""`janela config`: what is in force, and where each value came from."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from processor.core.policy import Policy
+    from processor.settings import Settings
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings file, instead of JANELA_CONFIG or ./janela.toml."),
+]
+BootstrapServers = Annotated[
+    str | None,
+    typer.Option("--bootstrap-servers", metavar="HOST:PORT", help="Brokers, instead of JANELA_BOOTSTRAP_SERVERS."),
+]
+
+
+def load_settings(config_file: Path | None, bootstrap_servers: str | None = None) -> "Settings":
+    """Load the settings with what the command line says on top.
+
+    Raises:
+        SettingsError: As `Settings.load`.
+    """
+    from processor.settings import Settings
+
+    given = {} if bootstrap_servers is None else {"bootstrap_servers": bootstrap_servers}
+    return Settings.load(config_file, **given)
+
+
+def config(
+    config_file: ConfigFile = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say of each setting what it is for and what it takes.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: one JSON object.")] = False,
+) -> None:
+    """Show what is in force, settings and policy, and where each value came from.
+
+    Secrets are masked. A setting that also is a word of the policy stands over the policy file.
+
+    Examples:
+        janela config
+        janela config --explain
+        JANELA_CLOCK=event janela config --json
+
+    Exit codes: 0 the settings can be used, 2 they can't (a line for each that is wrong, on stderr).
+    """
+    settings = load_settings(config_file)
+    policy = settings.policy()
+    if as_json:
+        print(json.dumps({"settings": _described(settings), "policy": _policy_words(policy)}, indent=2))
+    else:
+        _print_tables(settings, policy, explain)
+
+
+def _described(settings: "Settings") -> dict[str, dict[str, Any]]:
+    from processor.settings import allowed, provenance, variable
+
+    fields = type(settings).model_fields
+    return {
+        name: {
+            "value": found.value,
+            "source": found.source,
+            "environment": variable(name),
+            "allowed": allowed(fields[name]),
+            "description": " ".join((fields[name].description or "").split()),
+        }
+        for name, found in provenance(settings).items()
+    }
+
+
+def _policy_words(policy: "Policy") -> dict[str, Any]:
+    import msgspec
+
+    words: dict[str, Any] = msgspec.to_builtins(policy)
+    return {"version": policy.version} | words
+
+
+def _print_tables(settings: "Settings", policy: "Policy", explain: bool) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    settings_table = Table("setting", "value", "from", box=box.SIMPLE_HEAD, title="Settings", title_justify="left")
+    if explain:
+        settings_table.add_column("what for")
+    for name, described in _described(settings).items():
+        is_default = described["source"] == "default"
+        cells = [name, _shown(described["value"]), described["source"]]
+        if explain:
+            cells.append(f"{described['description']} Takes {described['allowed']}.")
+        settings_table.add_row(*map(Text, cells), style="dim" if is_default and not explain else None)
+
+    policy_table = Table("policy", "value", box=box.SIMPLE_HEAD, title="Policy", title_justify="left")
+    for name, value in _policy_words(policy).items():
+        policy_table.add_row(Text(name), Text(_shown(value)))
+
+    console = Console()
+    console.print(settings_table)
+    console.print(policy_table)
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,32 @@
+"""``janela worker``: one worker in the foreground."""
+
+from typing import NoReturn
+
+from processor.settings import Settings
+
+
+def worker() -> NoReturn:
+    """Run a worker: it joins the group, takes its share of the partitions, and commits exactly once.
+
+    Stops on SIGTERM or Ctrl-C: finishes the transaction under way, leaves the group, and exits with 0.
+
+    \b
+    Examples:
+      janela worker
+      JANELA_CLOCK=event JANELA_EMIT_ACCEPTED=false janela worker
+
+    \b
+    Exit codes:
+      0  stopped as asked
+      2  refused to run: settings, topics, or a committed state that needs a person
+      3  could not go on (a transaction failed, the instance was fenced, a bug): start it again
+      4  stuck: had input and committed nothing for JANELA_WATCHDOG_SECONDS
+    """
+    settings = Settings.load()
+    from faust import Worker  # half a second of imports, for this verb alone
+
+    from processor.stream.app import create_app
+
+    faust_worker = Worker(create_app(settings), loglevel="WARN", quiet=True, redirect_stdouts=False)
+    faust_worker.spinner = None  # it would write to stdout what is for a terminal
+    faust_worker.execute_from_commandline()

@@ -1,0 +1,117 @@
+"""State records: the values of ``window-state`` and ``consent-state``, and back. Times are ms since the epoch.
+
+These topics are the table's changelog and are public, so a record is JSON with a version, and fields are only added.
+"""
+
+from collections.abc import Callable
+from typing import Final, Literal, TypeVar
+
+import msgspec
+import orjson
+
+from processor.core.consent import Consents, Register
+from processor.core.window import Window
+
+VERSION: Final = 1
+
+
+class StateError(ValueError):
+    """A state record can't be read: start must refuse, naming its partition and offset."""
+
+
+class _WindowRecord(msgspec.Struct, gc=False):
+    v: int
+    status: Literal["open", "closed"]
+    opened_at: int
+    expires_at: int
+    last_inbound_at: int
+    last_answer_at: int | None = None
+    closed_at: int | None = None
+    close_reason: str | None = None
+
+
+class _RegisterRecord(msgspec.Struct, gc=False):
+    value: Literal["granted", "revoked"]
+    at: int
+
+
+class _ConsentRecord(msgspec.Struct, gc=False):
+    v: int
+    marketing: _RegisterRecord | None = None
+    all: _RegisterRecord | None = None
+
+
+_Record = TypeVar("_Record", _WindowRecord, _ConsentRecord)
+_decode_window = msgspec.json.Decoder(_WindowRecord).decode
+_decode_consents = msgspec.json.Decoder(_ConsentRecord).decode
+
+
+def encode_window(window: Window, sequence: int) -> bytes:
+    """Write a window as its state record; `sequence` is the record's number among the partition's outputs."""
+    return orjson.dumps(
+        {
+            "v": VERSION,
+            "status": "open" if window.closed_at is None else "closed",
+            "opened_at": window.opened_at,
+            "expires_at": window.expires_at,
+            "closed_at": window.closed_at,
+            "close_reason": window.close_reason,
+            "last_inbound_at": window.last_inbound_at,
+            "last_answer_at": window.last_answer_at,
+            "sequence": f"{sequence:020d}",
+        }
+    )
+
+
+def decode_window(value: bytes) -> Window:
+    """Read a window's state record.
+
+    Raises:
+        StateError: Not a state record, or of a version that this worker does not know.
+    """
+    record = _checked(_decode_window, value)
+    if (record.status == "closed") != (record.closed_at is not None):
+        raise StateError(f"status is {record.status}, closed_at says otherwise")
+    return Window(
+        record.opened_at,
+        record.expires_at,
+        record.opened_at if record.last_inbound_at == record.opened_at else record.last_inbound_at,
+        record.last_answer_at,
+        record.closed_at,
+        record.close_reason,
+    )
+
+
+def encode_consents(consents: Consents) -> bytes:
+    """Write both registers of a contact."""
+    return orjson.dumps({"v": VERSION, "marketing": _register(consents.marketing), "all": _register(consents.all)})
+
+
+def decode_consents(value: bytes) -> Consents:
+    """Read both registers of a contact.
+
+    Raises:
+        StateError: Not a state record, or of a version that this worker does not know.
+    """
+    record = _checked(_decode_consents, value)
+    registers = (
+        None if register is None else Register(register.value == "granted", register.at)
+        for register in (record.marketing, record.all)
+    )
+    return Consents(*registers)
+
+
+def _register(register: Register | None) -> dict[str, str | int] | None:
+    if register is None:
+        return None
+    return {"value": "granted" if register.granted else "revoked", "at": register.at}
+
+
+def _checked(decode: Callable[[bytes], _Record], value: bytes) -> _Record:
+    try:
+        record = decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise StateError(str(error)) from None
+    if record.v != VERSION:
+        raise StateError(f"found version {record.v}, this worker knows {VERSION}")
+    return record

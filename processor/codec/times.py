@@ -1,0 +1,65 @@
+"""Times on the wire: RFC 3339 or Unix digits in, RFC 3339 in UTC with milliseconds out.
+
+The usual form is read and written in two parts, the minute (cached) and what follows it (a table of the 60,000 texts
+that there are, 9 MB): thrice as fast as `datetime`, and there are three or four times in every output.
+"""
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+_RFC_3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
+_MINUTE_MS: Final = 60_000
+_TAILS: Final = [f"{ms // 1000:02d}.{ms % 1000:03d}Z" for ms in range(_MINUTE_MS)]
+_TAIL_MS: Final = {tail: ms for ms, tail in enumerate(_TAILS)}
+
+
+def parse_time(time: object) -> int | None:
+    """Turn a time of an input into ms since the epoch; finer than a millisecond is cut off. None: not a time.
+
+    Taken are RFC 3339 with a zone, from 1970 on, and Unix seconds (10 digits) or milliseconds (13 digits) as an
+    integer or as digits in a string.
+    """
+    if type(time) is str:
+        tail_ms = _TAIL_MS.get(time[17:])
+        if tail_ms is not None and (minute_ms := _minute_ms(time[:17])) is not None:
+            return minute_ms + tail_ms
+        if time.isascii() and time.isdigit():
+            return int(time) * (1000 if len(time) == 10 else 1) if len(time) in (10, 13) else None
+        return _parse_rfc_3339(time)
+    if type(time) is int:
+        if 10**12 <= time < 10**13:
+            return time
+        return time * 1000 if 10**9 <= time < 10**10 else None
+    return None
+
+
+def format_time(time_ms: int) -> str:
+    """Write ms since the epoch as ``2026-11-22T18:47:19.000Z``."""
+    minute, ms = divmod(time_ms, _MINUTE_MS)
+    return _minute(minute) + _TAILS[ms]
+
+
+def _parse_rfc_3339(time: str) -> int | None:
+    if (match := _RFC_3339.fullmatch(time)) is None:
+        return None
+    date, clock, fraction, zone = match.groups()
+    try:
+        moment = datetime.fromisoformat(f"{date}T{clock}{zone.upper()}")
+    except ValueError:
+        return None
+    ms = int(moment.timestamp()) * 1000 + int((fraction or "0").ljust(3, "0")[:3])
+    return ms if ms >= 0 else None
+
+
+@lru_cache(maxsize=8192)
+def _minute_ms(minute: str) -> int | None:
+    return _parse_rfc_3339(f"{minute}00Z")
+
+
+@lru_cache(maxsize=8192)
+def _minute(minute: int) -> str:
+    return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%dT%H:%M:}"

@@ -1,0 +1,81 @@
+"""A calendar of timers: each key has one, at the time when its window must be looked at again.
+
+Most timers are stale when their time comes, since each message of the customer moves the end of its window. So a timer
+is only a reminder: it holds no due time that could be wrong. Far ones lie in buckets of four minutes, which costs a
+list's slot each (9 bytes, where a heap of pairs takes 80); when the clock reaches a bucket, each of its keys is asked
+for its due time, and either enters the small heap of near timers or goes into the bucket where it belongs by now.
+
+A key may have a second reminder for a while (its window was opened again before the first one came up). Once both
+have been asked they stand in the heap at the same due time, and `pop` drops the second.
+"""
+
+import heapq
+from collections.abc import Callable
+
+NEVER_MS = 1 << 62
+_BUCKET_BITS = (
+    18  # 262 s: at a million windows some 3,000 of them are near, and a bucket's overhead is spread over many
+)
+
+
+class Timers:
+    """Timers of one partition, popped in the order of due time and, where equal, of key."""
+
+    def __init__(self, due_of: Callable[[bytes], int | None]) -> None:
+        """Take the function that tells a key's next due time after the clock, or None where it needs no timer."""
+        self._due_of = due_of
+        self._near: list[tuple[int, bytes]] = []
+        self._buckets: dict[int, list[bytes]] = {}
+        self._bucket_numbers: list[int] = []
+        self._first_far = 0
+        self._last_popped = (0, b"")
+        self.earliest_ms = NEVER_MS
+        """No timer is due before this (a lower bound: what is due may come later)."""
+
+    def arm(self, due_ms: int, key: bytes) -> None:
+        """Remind of `key` at `due_ms`."""
+        number = due_ms >> _BUCKET_BITS
+        if number < self._first_far:
+            heapq.heappush(self._near, (due_ms, key))
+        elif (bucket := self._buckets.get(number)) is not None:
+            bucket.append(key)
+            return  # the bucket has been counted in `earliest_ms`
+        else:
+            self._buckets[number] = [key]
+            heapq.heappush(self._bucket_numbers, number)
+        self._look_ahead()
+
+    def pop(self, until_ms: int) -> tuple[int, bytes] | None:
+        """Take the earliest timer that is due at or before `until_ms`, as (due time, key)."""
+        near = self._near
+        while True:
+            while not near and self._bucket_numbers and self._bucket_numbers[0] << _BUCKET_BITS <= until_ms:
+                self._open_bucket()
+            if not near or near[0][0] > until_ms:
+                self._look_ahead()
+                return None
+            timer = heapq.heappop(near)
+            if timer != self._last_popped:
+                self._last_popped = timer
+                self._look_ahead()
+                return timer
+
+    def put_back(self, timer: tuple[int, bytes]) -> None:
+        """Undo the last `pop`."""
+        self._last_popped = (0, b"")
+        heapq.heappush(self._near, timer)
+        self._look_ahead()
+
+    def _open_bucket(self) -> None:
+        number = heapq.heappop(self._bucket_numbers)
+        self._first_far = number + 1
+        for key in self._buckets.pop(number):
+            due_ms = self._due_of(key)
+            if due_ms is not None:
+                self.arm(due_ms, key)
+
+    def _look_ahead(self) -> None:
+        if self._near:  # near ones come before all buckets
+            self.earliest_ms = self._near[0][0]
+        else:
+            self.earliest_ms = self._bucket_numbers[0] << _BUCKET_BITS if self._bucket_numbers else NEVER_MS

@@ -1,0 +1,70 @@
+"""Formatting: what `kafka-storage format` does, with its second of JVM paid once a machine."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from processor.embedded.errors import EmbeddedKafkaError
+from processor.embedded.folder import Cluster
+from processor.embedded.properties import kafka_id
+from processor.embedded.runtime import Runtime
+
+CHECKPOINT = "bootstrap.checkpoint"
+
+
+def format_storage(
+    runtime: Runtime, cluster: Cluster, folders: Sequence[Path], scram: Sequence[tuple[str, str]]
+) -> None:
+    """Format the nodes' folders, which hold a `server.properties` each.
+
+    `scram` names users and passwords that the cluster knows from its first moment (SCRAM-SHA-512).
+
+    Raises:
+        EmbeddedKafkaError: Kafka's own tool refused.
+    """
+    checkpoint = runtime.bootstrap_checkpoint
+    if scram or not checkpoint.exists():
+        checkpoint = _let_kafka_format(runtime, cluster.cluster_id, folders[0], scram)
+        if not scram:  # users are of one cluster, everything else in it is of them all
+            runtime.keep_checkpoint(checkpoint)
+    for node, folder in enumerate(folders):
+        log = folder / "log"
+        log.mkdir(exist_ok=True)
+        if checkpoint.parent != log:
+            shutil.copy(checkpoint, log / CHECKPOINT)
+        (log / "meta.properties").write_text(
+            f"version=1\ncluster.id={cluster.cluster_id}\nnode.id={kafka_id(node)}\ndirectory.id={kafka_uuid()}\n"
+        )
+
+
+def kafka_uuid() -> str:
+    """Make a random id as Kafka writes it; the first letter is no '-', which would look like an option."""
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return text
+
+
+def _let_kafka_format(runtime: Runtime, cluster_id: str, folder: Path, scram: Sequence[tuple[str, str]]) -> Path:
+    users = [
+        word for user, password in scram for word in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]")
+    ]
+    command = runtime.command(
+        "kafka.tools.StorageTool",
+        "format",
+        "-t",
+        cluster_id,
+        "-c",
+        "server.properties",
+        "--ignore-formatted",
+        *users,
+    )
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if run.returncode:
+        said = (run.stderr or run.stdout).strip().splitlines() or ["nothing"]
+        raise EmbeddedKafkaError(f"Kafka could not format {folder}; it said: {said[0]}")
+    return folder / "log" / CHECKPOINT

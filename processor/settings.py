@@ -1,0 +1,469 @@
+"""Settings: what the operator of a worker decides. One table of fields, and where each value came from.
+
+Values come from the environment (``JANELA_PARTITIONS``), else from ``janela.toml`` (``partitions``), else
+they are the defaults below. A name that no setting has is an error as much as a value that is not allowed,
+and all errors are told at once. What the business decides, not the operator, is the policy
+(`processor.core.policy`), which has a file of its own.
+"""
+
+import difflib
+import json
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from processor.codec.times import parse_time
+from processor.core.policy import DAY_MS, Policy, PolicyError, load_policy, parse_duration
+
+ENV_PREFIX = "JANELA_"
+CONFIG_ENV = "JANELA_CONFIG"
+NOT_SETTINGS = frozenset({CONFIG_ENV, "JANELA_JAVA"})
+"""Variables with our prefix that say where things lie on a machine: the TOML file, `janela kafka`'s Java."""
+
+MASK = "********"
+THRESHOLDS_MAX = 8  # each is an event for each window; more than a handful is a mistake in a template
+PREFIX_LENGTH_MAX = 200  # Kafka allows 249 characters in a name, and the longest of ours has 17
+GROUP_TIMEOUT_MIN_MS = 6000  # a broker's group.min.session.timeout.ms as it comes; below, a join is refused
+RECORD_BYTES_LIMIT = 900 * 1024  # a verdict bears the send as it came, and Kafka takes 1 MiB with the rest
+FOUND_LENGTH_MAX = 80  # what was found is shown in a line, and may be a whole file pasted into a variable
+
+_BROKER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\]):(\d{1,5})")
+_KAFKA_NAME = r"^[A-Za-z0-9._-]*$"
+
+# Kubernetes writes the address of each service of a namespace into its containers; those of a service named
+# `janela` begin with our prefix, and nobody set them.
+_KUBERNETES = re.compile(
+    r"JANELA_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_KUBERNETES_PORT = re.compile(r"(?:tcp|udp|sctp)://\S+")
+
+
+class SettingsError(Exception):
+    """Settings can't be used. `lines` has a sentence for each setting that is wrong."""
+
+    def __init__(self, lines: list[str]) -> None:
+        """Take all that is wrong at once."""
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class Provenance(NamedTuple):
+    """A setting's value, fit to be shown, and where it came from.
+
+    `source` is ``default``, ``environment JANELA_X``, ``file <path>``, or ``argument``: what a caller gave.
+    """
+
+    value: str | int | float | bool | None
+    source: str
+
+
+class Allowed(NamedTuple):
+    """Says in words what a field takes, where its type and bounds don't."""
+
+    words: str
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):  # `partitions = true` would pass as 1
+        raise ValueError("a switch is not a number")
+    return value
+
+
+def _servers(value: str) -> str:
+    for server in value.split(","):
+        match = _BROKER.fullmatch(server.strip())
+        if match is None or not 0 < int(match[1]) <= 65535:
+            raise ValueError(f"{server.strip()!r} is not host:port")
+    return value
+
+
+def _parse_thresholds(value: str) -> tuple[int, ...]:
+    """Turn ``"1h,15m"`` into milliseconds, longest first.
+
+    Raises:
+        ValueError: A threshold can't be read, stands twice, or is a day or longer.
+    """
+    thresholds_ms = [parse_duration(text) for text in value.split(",")]
+    if len(thresholds_ms) > THRESHOLDS_MAX:
+        raise ValueError(f"{len(thresholds_ms)} thresholds")
+    if len(set(thresholds_ms)) < len(thresholds_ms):
+        raise ValueError("a threshold stands twice")
+    if max(thresholds_ms) >= DAY_MS:
+        raise ValueError("a threshold is not below 24h")
+    return tuple(sorted(thresholds_ms, reverse=True))
+
+
+def _thresholds(value: str) -> str:
+    _parse_thresholds(value)
+    return value
+
+
+def _moment(value: Any) -> Any:
+    """Take a TOML date-time as its text; an empty text is no time at all."""
+    if isinstance(value, datetime):
+        value = value.isoformat()
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or value.isdigit() or parse_time(value) is None:
+        raise ValueError("not a time with a zone")
+    return value
+
+
+def _no_path(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _this_instance() -> str:
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+    return f"{host[:100]}-{os.getpid()}"
+
+
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Share = Annotated[float, BeforeValidator(_no_bool)]
+Servers = Annotated[str, AfterValidator(_servers), Allowed("host:port, or several with commas between")]
+Thresholds = Annotated[
+    str,
+    AfterValidator(_thresholds),
+    Allowed(f'up to {THRESHOLDS_MAX} different durations below 24h in h, m or s, such as "2h" or "4h,1h,15m"'),
+]
+Moment = Annotated[
+    str | None, BeforeValidator(_moment), Allowed('RFC 3339 with a zone, such as "2026-11-22T18:00:00Z"')
+]
+PolicyFile = Annotated[Path | None, BeforeValidator(_no_path), Allowed("the path of a policy in TOML")]
+_NAME_CHARACTERS = "letters, digits, '.', '_' and '-'"
+
+
+class Settings(BaseSettings):
+    """All settings of a worker, and of the commands that speak to its cluster.
+
+    `Settings.load()` reads environment and file. `Settings(...)` takes what it is given, and the defaults.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        frozen=True,
+        extra="forbid",
+        validate_default=True,  # so that a default that contradicts a value given is found
+        hide_input_in_errors=True,  # a secret must not come out in a traceback
+        use_attribute_docstrings=True,
+    )
+
+    bootstrap_servers: Servers = "127.0.0.1:9092"
+    """Kafka brokers to ask first. Default: a broker on this machine, such as that of `janela kafka`."""
+    app_id: Annotated[str, Allowed(f"1 to 100 of {_NAME_CHARACTERS}")] = Field(
+        default="janela", min_length=1, max_length=100, pattern=_KAFKA_NAME
+    )
+    """Consumer group, start of the transactional ids, source of the events (/janela/{app_id}). Default: the
+    name of the program, for a cluster that runs it once."""
+    instance_id: Annotated[str, Allowed(f"1 to 150 of {_NAME_CHARACTERS}")] = Field(
+        default_factory=_this_instance, min_length=1, max_length=150, pattern=_KAFKA_NAME
+    )
+    """Name of this worker, a different one for each that runs. Default: host and process id, which differ."""
+    topic_prefix: Annotated[str, Allowed(f"up to {PREFIX_LENGTH_MAX} of {_NAME_CHARACTERS}")] = Field(
+        default="", max_length=PREFIX_LENGTH_MAX, pattern=_KAFKA_NAME
+    )
+    """Stands before the name of each topic, such as "acme.". Default: the contract's names as they are."""
+    partitions: Whole = Field(default=12, ge=1, le=1024)
+    """Partitions of each topic, fixed for a prefix. Default: 2, 3, 4, 6 or 12 workers share them evenly."""
+    clock: Literal["live", "event"] = "live"
+    """live: the wall clock moves time on where both inputs are read to their end. event: the times of events
+    alone do, for replays. Default: ends come when nobody writes, too."""
+    timer_grace_ms: Whole = Field(default=1000, ge=0, le=300_000)
+    """How far behind the wall clock idle time runs (ms), for messages still on their way. Default: a second
+    covers a producer's linger and a slow request."""
+    expiring_before: Thresholds = "2h"
+    """How long before a window's end to warn. Default: time enough for a person to answer."""
+    enforcement: Literal["enforce", "observe"] = "enforce"
+    """observe accepts every send and says in would_reject what enforce would have refused. Default: verdicts
+    that a dispatcher can obey."""
+    effects_from: Moment = None
+    """What became true before this time changes state and emits nothing. Default: all is emitted."""
+    emit_accepted: bool = True
+    """Whether accepted sends go to send-accepted. Default: what a dispatcher consumes."""
+    policy_file: PolicyFile = None
+    """TOML file of the policy; a path in janela.toml is relative to it. expiring_before, enforcement,
+    effects_from and emit_accepted, where set, stand over it. Default: the provider's rules."""
+    key_check: Literal["on", "off"] = "on"
+    """Whether a record whose key or partition is not its body's is a dead letter. Default: a contact whose
+    two sides lie on different partitions would not be noticed."""
+    commit_interval_ms: Whole = Field(default=25, ge=5, le=1000)
+    """Least time between two transactions (ms). Default: below what a person notices, and the broker keeps
+    up."""
+    batch_records_max: Whole = Field(default=8000, ge=1, le=100_000)
+    """Most records in one transaction. Default: about 0.1 s of work, so that a rebalance need not wait."""
+    buffer_records_max: Whole = Field(default=32_000, ge=1, le=1_000_000)
+    """Most records that wait, for each topic and partition; at least batch_records_max. Default: four
+    batches, so that the next is there while one commits."""
+    record_bytes_max: Whole = Field(default=65_536, ge=1024, le=RECORD_BYTES_LIMIT)
+    """Largest record (bytes of value, key and headers); a larger one is a dead letter. Default: 16 times the
+    provider's longest text."""
+    dead_letter_flood: Literal["alert", "stop"] = "alert"
+    """What to do when too many records can't be read; stop pauses that partition. Default: a bad producer
+    must not hold up the good ones."""
+    dead_letter_flood_window: Whole = Field(default=1000, ge=10, le=100_000)
+    """Newest records of a partition that a flood is measured over. Default: too many to be chance."""
+    dead_letter_flood_share: Share = Field(default=0.5, gt=0, le=1)
+    """Share of dead letters that is a flood when exceeded. Default: more bad records than good ones."""
+    session_timeout_ms: Whole = Field(default=10_000, ge=GROUP_TIMEOUT_MIN_MS, le=60_000)
+    """When the group gives a silent worker's partitions away (ms). Default: outlasts a pause of the garbage
+    collector, and a dead worker is soon replaced."""
+    transaction_timeout_ms: Whole = Field(default=10_000, ge=GROUP_TIMEOUT_MIN_MS, le=60_000)
+    """When the broker ends a transaction that a worker left open (ms). Default: by then the group has moved
+    on too."""
+    broker_wait_seconds: Whole = Field(default=30, ge=0, le=3600)
+    """How long to wait at start for a broker that is away (s). Default: one that starts alongside is up."""
+    watchdog_seconds: Whole = Field(default=60, ge=10, le=3600)
+    """When a worker that has input and commits nothing ends itself (s); longer than both time-outs above.
+    Default: nothing that goes well takes a minute."""
+    on_lost_offsets: Literal["stop", "restart"] = "stop"
+    """What to do where committed offsets are gone or lie before the log's start; restart: go on from its
+    start. Default: a loss is for a person to judge."""
+    log_format: Literal["console", "json"] = "console"
+    """Lines for people, or for machines. Default: whoever types the command reads them."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is logged. Default: a line for each thing that changes, none for each record."""
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @field_validator("buffer_records_max")
+    @classmethod
+    def _holds_a_batch(cls, value: int, info: ValidationInfo) -> int:
+        if value < (batch := info.data.get("batch_records_max", value)):
+            raise ValueError(f"less than batch_records_max, {batch}")
+        return value
+
+    @field_validator("watchdog_seconds")
+    @classmethod
+    def _outlasts_time_outs(cls, value: int, info: ValidationInfo) -> int:
+        for name in ("session_timeout_ms", "transaction_timeout_ms"):
+            if value * 1000 <= (timeout_ms := info.data.get(name, 0)):
+                raise ValueError(f"not longer than {name}, {timeout_ms} ms")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (pydantic's signature)
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing behind the caller's back: `load` is the one that reads."""
+        return (init_settings,)
+
+    @classmethod
+    def load(cls, toml_path: str | Path | None = None, **given: Any) -> Self:
+        """Read the settings: `given` over the environment over the TOML file over the defaults.
+
+        The file is `toml_path`, else what ``JANELA_CONFIG`` names, else ``janela.toml`` here if there is one.
+
+        Raises:
+            SettingsError: A line for each unknown name, value not allowed, contradiction, unreadable file.
+        """
+        path, in_file, lines = _read_file(toml_path)
+        lines += sorted(_unknown_names(cls, in_file, path))
+        if isinstance(policy_file := in_file.get("policy_file"), str) and policy_file:
+            in_file["policy_file"] = str(path.parent / policy_file)
+        in_file = {name: value for name, value in in_file.items() if name in cls.model_fields}
+        in_environment = EnvSettingsSource(cls)()
+        values = in_file | in_environment | given
+        sources = (
+            dict.fromkeys(in_file, f"file {path}")
+            | {name: f"environment {variable(name)}" for name in in_environment}
+            | dict.fromkeys(given, "argument")
+        )
+        settings, wrong = None, set()
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            for name, value, reason in _one_a_setting(error):
+                wrong.add(name)
+                source = sources.get(name, "default")
+                lines.append(_line(name, cls.model_fields[name], value, source, reason))
+        if "policy_file" not in wrong:
+            thresholds = None if "expiring_before" in wrong else values.get("expiring_before")
+            source = sources.get("policy_file", "default")
+            lines += _policy_lines(values.get("policy_file"), thresholds, source)
+        if settings is None or lines:
+            raise SettingsError(lines)
+        settings._sources = sources
+        return settings
+
+    @property
+    def expiring_before_ms(self) -> tuple[int, ...]:
+        """The thresholds of this setting, longest first. Those in force are the policy's: `policy`."""
+        return _parse_thresholds(self.expiring_before)
+
+    @property
+    def effects_from_ms(self) -> int:
+        """Event time in ms since the epoch; 0 where not set."""
+        return (self.effects_from and parse_time(self.effects_from)) or 0
+
+    def policy(self) -> Policy:
+        """Load the policy: the file's, or the default one, with what is set here on top.
+
+        Raises:
+            SettingsError: The file can't be read, or contradicts itself or these settings.
+        """
+        in_force = {field: getattr(self, field) for name, field in OVER_POLICY.items() if name in self.model_fields_set}
+        return _load_policy(self.policy_file, self._sources.get("policy_file", "default"), in_force)
+
+
+OVER_POLICY = {
+    "expiring_before": "expiring_before_ms",
+    "enforcement": "enforcement",
+    "effects_from": "effects_from_ms",
+    "emit_accepted": "emit_accepted",
+}
+"""Settings that, where set, stand over the same word of the policy file, with the policy's field for each."""
+
+
+def variable(name: str) -> str:
+    """Give the environment variable of a setting."""
+    return f"{ENV_PREFIX}{name.upper()}"
+
+
+def provenance(settings: Settings) -> dict[str, Provenance]:
+    """Tell of each setting what is in force, secrets masked, and where it came from."""
+    policy_file = settings.policy_file
+    in_policy_file = tomllib.loads(policy_file.read_text("utf-8")) if policy_file else {}
+    found: dict[str, Provenance] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        source = settings._sources.get(name, "argument" if name in settings.model_fields_set else "default")
+        if source == "default" and name in OVER_POLICY and name in in_policy_file:
+            value, source = in_policy_file[name], f"file {policy_file}"
+        found[name] = Provenance(_shown(value), source)
+    return found
+
+
+def allowed(field: FieldInfo) -> str:
+    """Say in words what a setting takes."""
+    for mark in field.metadata:
+        if isinstance(mark, Allowed):
+            return mark.words
+    if get_origin(field.annotation) is Literal:
+        return " or ".join(json.dumps(choice) for choice in get_args(field.annotation))
+    if field.annotation is bool:
+        return "true or false"
+    if field.annotation not in (int, float):
+        return "text"
+    low = next((f"from {mark.ge}" for mark in field.metadata if isinstance(mark, Ge)), "")
+    above = next((f"above {mark.gt}" for mark in field.metadata if isinstance(mark, Gt)), "")
+    high = next((f"to {mark.le}" for mark in field.metadata if isinstance(mark, Le)), "")
+    number = "a whole number" if field.annotation is int else "a number"
+    return " ".join(filter(None, (number, low, above, high)))
+
+
+def _shown(value: Any) -> str | int | float | bool | None:
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+
+
+def _line(name: str, field: FieldInfo, value: Any, source: str, reason: str = "") -> str:
+    found = json.dumps(value, ensure_ascii=False, default=str)
+    if len(found) > FOUND_LENGTH_MAX:
+        found = f"{found[:FOUND_LENGTH_MAX]}…"
+    if SecretStr in (field.annotation, *get_args(field.annotation)):
+        found, reason = MASK, ""  # a reason may quote what it speaks of
+    because = f", {reason}" if reason else ""
+    return f"{variable(name)} ({name}): found {found} ({source}){because}; allowed: {allowed(field)}"
+
+
+def _one_a_setting(error: ValidationError) -> Iterator[tuple[str, Any, str]]:
+    """Give name, what was found, and the reason where a validator of ours said one."""
+    seen: set[str] = set()
+    for details in error.errors(include_url=False):
+        name = str(details["loc"][0])
+        if name not in seen:
+            seen.add(name)
+            yield name, details["input"], str(details.get("ctx", {}).get("error", ""))
+
+
+def _read_file(toml_path: str | Path | None) -> tuple[Path, dict[str, Any], list[str]]:
+    """Give the file's path, its keys, and a line where it can't be read."""
+    named = os.environ.get(CONFIG_ENV)
+    path = Path(toml_path or named or "janela.toml")
+    if not (toml_path or named or path.exists()):
+        return path, {}, []
+    try:
+        return path, tomllib.loads(path.read_text("utf-8")), []
+    except OSError as error:
+        reason = error.strerror or "can't be read"
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 at byte {error.start}"
+    except tomllib.TOMLDecodeError as error:
+        reason = f"not TOML: {error}"
+    source = "argument" if toml_path else f"environment {CONFIG_ENV}" if named else "default"
+    line = f'{CONFIG_ENV}: found "{path}" ({source}), {reason}; allowed: the path of a TOML file with settings'
+    return path, {}, [line]
+
+
+def _unknown_names(cls: type[Settings], in_file: Mapping[str, Any], path: Path) -> Iterator[str]:
+    """Give a line for each name that no setting has. What it was set to may be a secret, and is not shown."""
+    for key in in_file.keys() - cls.model_fields.keys():
+        yield f"{key} (file {path}): no setting has this name{_near(cls, key, str)}"
+    for name, value in os.environ.items():
+        if not name.upper().startswith(ENV_PREFIX) or name in NOT_SETTINGS:
+            continue
+        if name.lower().removeprefix(ENV_PREFIX.lower()) in cls.model_fields:
+            continue
+        if _KUBERNETES.fullmatch(name) or (name.endswith("_PORT") and _KUBERNETES_PORT.fullmatch(value)):
+            continue
+        yield f"{name} (environment): no setting has this name{_near(cls, name, variable)}"
+
+
+def _near(cls: type[Settings], name: str, spelled: Callable[[str], str]) -> str:
+    plain = name.lower().removeprefix(ENV_PREFIX.lower())
+    nearest = difflib.get_close_matches(plain, cls.model_fields, n=1)
+    return f"; did you mean {spelled(nearest[0])}?" if nearest else ""
+
+
+def _load_policy(policy_file: Path | None, source: str, overrides: Mapping[str, Any]) -> Policy:
+    try:
+        return load_policy(policy_file.read_text("utf-8") if policy_file else "", **overrides)
+    except OSError as error:
+        reason = error.strerror or "can't be read"
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 at byte {error.start}"
+    except PolicyError as error:
+        reason = str(error)
+    field = Settings.model_fields["policy_file"]
+    raise SettingsError([_line("policy_file", field, policy_file, source, reason)])
+
+
+def _policy_lines(policy_file: Any, expiring_before: Any, source: str) -> list[str]:
+    """Try the policy with what may contradict it, so that its errors are told with all others."""
+    overrides = {} if expiring_before is None else {"expiring_before_ms": _parse_thresholds(expiring_before)}
+    try:
+        _load_policy(Path(policy_file) if policy_file else None, source, overrides)
+    except SettingsError as error:
+        return error.lines
+    return []

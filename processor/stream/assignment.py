@@ -1,0 +1,212 @@
+"""One assignment: what this worker holds in one generation of the group, from take-over to release.
+
+Taking over runs in the background, so that heartbeats go on:
+
+    a  the offsets are fetched, stable: none that a transaction still under way may move
+    b  an owner of the last assignment stays where its token is the committed one: nobody wrote after it
+    c  the others' state is restored; each is at work as soon as it is complete
+    d  both input partitions of an owner are opened at the committed offsets
+
+After each wait it is looked at whether the assignment is still current: a revocation may have come meanwhile.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import structlog
+from aiokafka import TopicPartition
+
+from processor.stream.loop import TransactionLoop
+from processor.stream.offsets import OffsetError, Progress, decode_progress
+from processor.stream.owner import CLOCK_SKEW_MAX_MS, Owner
+from processor.stream.restore import RestoredState, Restorer
+from processor.stream.transport import Carrier, Membership
+
+if TYPE_CHECKING:
+    from processor.stream.engine import Engine
+
+log = structlog.get_logger(__name__)
+
+
+class TakeOverError(Exception):
+    """A partition can't be taken over; one line that says what, found, expected and how to mend it."""
+
+
+class Assignment:
+    """Generation, member, owners and loop of one assignment, in one object that is dropped as a whole."""
+
+    def __init__(self, engine: "Engine", membership: Membership, partitions: Iterable[int]) -> None:
+        """Take what the group gave; `take_over` begins the work."""
+        self.membership = membership
+        self.partitions = sorted(partitions)
+        self.owners: dict[int, Owner] = {}
+        self._engine = engine
+        self._restored = 0
+        self.loop = TransactionLoop(
+            self.owners,
+            membership,
+            engine.producer,
+            engine.log_reader,
+            engine.settings,
+            engine.token_prefix,
+            engine.on_round,
+        )
+        self._running: asyncio.Task[None] | None = None
+        self._taking: asyncio.Task[None] | None = None
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether all partitions have their owners at work."""
+        return len(self.owners) == len(self.partitions)
+
+    def start(self, kept: dict[int, Owner]) -> None:
+        """Begin: `kept` are the owners of the last assignment, whose state may still be good."""
+        self._running = self._engine.guard(self.loop.run(), "loop")
+        self._taking = self._engine.guard(self._take_over(kept), "take-over")
+
+    async def release(self) -> dict[int, Owner]:
+        """Stop the take-over, finish the transaction under way, and give the owners back."""
+        if self._taking is not None:
+            self._taking.cancel()
+            await asyncio.wait([self._taking])
+        self.loop.stop()
+        if self._running is not None:
+            await asyncio.wait([self._running])
+        return self.owners
+
+    def accept(self, carrier: Carrier, wall_clock_ms: int) -> None:
+        """Pass a carrier to its owner; where it does not fit, the partition is opened anew."""
+        owner = self.owners.get(carrier.tp.partition)
+        if owner is None:
+            return
+        side = owner.inputs.index(carrier.tp)
+        if carrier.opening != owner.openings[side]:
+            return  # fetched before the partition was opened where it is now
+        if owner.accept(carrier, wall_clock_ms):
+            self.loop.wake()
+        else:
+            self._engine.guard(self._reopen(owner, side, carrier), "reopen")
+
+    async def _reopen(self, owner: Owner, side: int, carrier: Carrier) -> None:
+        """Open a partition again where a carrier did not begin at the position that comes next."""
+        tp, expected = carrier.tp, owner.buffers[side].taken
+        log.warning(
+            "stream.position-jumped",
+            topic=tp.topic,
+            partition=tp.partition,
+            found=carrier.start,
+            expected=expected,
+        )
+        owner.openings[side] = self._engine.consumer.open(tp, expected)
+        start = (await self._engine.log_reader.starts([tp]))[tp]
+        if start > expected:
+            raise TakeOverError(
+                f"{tp.topic}, partition {tp.partition}: found the log to begin at {start}, expected {expected} or less:"
+                " records were deleted before they were read; raise the topic's retention"
+            )
+
+    async def _take_over(self, kept: dict[int, Owner]) -> None:
+        engine = self._engine
+        topics = [engine.names["messages.inbound"], engine.names["messages.outbound"]]
+        committed = await engine.producer.committed(topics, self.partitions)
+        starting: dict[int, tuple[Progress | None, tuple[int, int]]] = {}
+        for partition in self.partitions:
+            progress = self._progress(committed, topics, partition)
+            positions = await self._positions(committed, topics, partition)
+            owner = kept.get(partition)
+            if owner is not None and progress is not None and owner.token == progress.token:
+                self._publish(owner, positions)
+            else:
+                starting[partition] = progress, positions
+        log.info(
+            "stream.assigned", generation=self.membership.generation, partitions=len(self.partitions),
+            kept=len(self.owners), restoring=len(starting),
+        )  # fmt: skip
+        if not starting:
+            return
+        restorer = Restorer(engine.settings.bootstrap_servers, engine.names, engine.log_reader, self._free)
+        self._writers = {
+            partition: progress.transactional_id for partition, (progress, _) in starting.items() if progress
+        }
+        async for partition, state in restorer.restore(list(starting)):
+            progress, positions = starting[partition]
+            self._publish(self._owner(partition, progress, state), positions)
+        engine.on_restored()
+        log.info("stream.restored", generation=self.membership.generation, partitions=len(starting))
+
+    def _progress(
+        self, committed: dict[TopicPartition, tuple[int, str]], topics: list[str], partition: int
+    ) -> Progress | None:
+        """Read what was committed beside the offsets, and hold it against the settings."""
+        settings = self._engine.settings
+        found = [committed[tp][1] for topic in topics if (tp := TopicPartition(topic, partition)) in committed]
+        if not found or (settings.on_lost_offsets == "restart" and len(found) < len(topics)):
+            return None
+        try:
+            progress = decode_progress(found[0])
+        except OffsetError as error:
+            raise TakeOverError(
+                f"group {settings.app_id}, partition {partition}: {error}; use another app_id"
+            ) from None
+        if progress.partitions != settings.partitions:
+            raise TakeOverError(
+                f"partitions: found {progress.partitions} in the committed state of {settings.app_id}, expected"
+                f" {settings.partitions} (JANELA_PARTITIONS): set it back, or replay the inputs into a new topic_prefix"
+            )
+        ahead_ms = progress.clock_ms - self._engine.wall_clock_ms()
+        if settings.clock == "live" and ahead_ms > CLOCK_SKEW_MAX_MS:
+            raise TakeOverError(
+                f"partition {partition}: found its committed clock {ahead_ms // 1000} s ahead of this machine's clock,"
+                f" expected at most {CLOCK_SKEW_MAX_MS // 1000} s: set the machine's clock"
+            )
+        return progress
+
+    async def _positions(
+        self, committed: dict[TopicPartition, tuple[int, str]], topics: list[str], partition: int
+    ) -> tuple[int, int]:
+        """Give the offsets to go on from: the committed ones, or the log's start where nothing was ever committed."""
+        engine = self._engine
+        tps = [TopicPartition(topic, partition) for topic in topics]
+        starts = await engine.log_reader.starts(tps)
+        lost = [tp for tp in tps if tp not in committed or committed[tp][0] < starts[tp]]
+        if not lost:
+            return committed[tps[0]][0], committed[tps[1]][0]
+        if engine.settings.on_lost_offsets == "stop":
+            state_tp = TopicPartition(engine.names["window-state"], partition)
+            has_state = (await engine.log_reader.ends([state_tp])).offsets[state_tp] > 0
+            if len(lost) < len(tps) or has_state or any(tp in committed for tp in tps):
+                found = ", ".join(f"{tp.topic} {committed[tp][0] if tp in committed else 'none'}" for tp in tps)
+                raise TakeOverError(
+                    f"partition {partition}: found committed offsets {found} where the logs begin at"
+                    f" {starts[tps[0]]} and {starts[tps[1]]} and window-state is {'not ' if has_state else ''}empty,"
+                    " expected offsets that can be read from; JANELA_ON_LOST_OFFSETS=restart goes on from the logs'"
+                    " start with the state as it is (some events may be repeated, with the same ids)"
+                )
+        first, second = (max(committed[tp][0], starts[tp]) if tp in committed else starts[tp] for tp in tps)
+        return first, second
+
+    def _owner(self, partition: int, progress: Progress | None, state: RestoredState) -> Owner:
+        engine = self._engine
+        owner = Owner(partition, engine.settings, engine.policy, engine.names)
+        clock_ms = 0
+        if progress is not None:
+            clock_ms, owner.sequence = progress.clock_ms, progress.sequence
+        elif state.windows:  # the offsets were lost: go on after whatever was numbered, and fire nothing twice
+            clock_ms = max(window.closed_at or window.last_inbound_at for window in state.windows.values())
+            owner.sequence = engine.wall_clock_ms() * 1000
+        owner.core.restore(clock_ms, state.windows.items(), state.consents.items())
+        return owner
+
+    def _publish(self, owner: Owner, positions: tuple[int, int]) -> None:
+        """Put an owner to work: open its inputs where it stands."""
+        owner.stand_at(positions)
+        self.owners[owner.partition] = owner
+        for side, tp in enumerate(owner.inputs):
+            owner.openings[side] = self._engine.consumer.open(tp, positions[side])
+        self.loop.wake()
+
+    async def _free(self, partition: int) -> None:
+        """End the transaction that the partition's last writer left open, unless that writer is alive."""
+        if (writer := self._writers.get(partition)) is not None:
+            await self._engine.end_transaction_of(writer)

@@ -1,0 +1,192 @@
+"""The worker's inside: what lives as long as the process, and the assignment of the moment.
+
+Everything that fails here ends the process (`Engine.fail`): a worker whose state may differ from what is committed
+must not decide anything more, and a successor restores what is committed.
+"""
+
+import asyncio
+import gc
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Coroutine, Iterable
+from typing import Any, NoReturn
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from processor import topics
+from processor.settings import Settings
+from processor.stream.assignment import Assignment, TakeOverError
+from processor.stream.log import LogReader
+from processor.stream.owner import Owner, Round
+from processor.stream.producer import TransactionalProducer, TransactionError, end_transaction_of
+from processor.stream.restore import RestoreError
+from processor.stream.transport import Carrier, Consumer
+from processor.stream.watchdog import Watchdog
+
+log = structlog.get_logger(__name__)
+
+EXIT_REFUSED = 2
+"""Exit code where the worker won't run: settings, topics, or a state that needs a person."""
+EXIT_FAILED = 3
+"""Exit code where the worker can't go on, but a new one can."""
+
+_EXPECTED = (TransactionError, ProducerFenced, KafkaError, OSError)
+
+
+class Engine:
+    """Holds the producer, the log reader and the current assignment, and what Faust tells them."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the settings; nothing is connected before the first assignment."""
+        self.settings = settings
+        self.policy = settings.policy()
+        self.names = topics.names(settings)
+        self.token_prefix = secrets.token_hex(16)
+        self.consumer: Consumer
+        self.log_reader: LogReader
+        self.counts: Counter[str] = Counter()
+        """records, outputs and transactions committed by this process."""
+        self.producer: TransactionalProducer
+        self._is_connected = False
+        self._assignment: Assignment | None = None
+        self._kept: dict[int, Owner] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held: frozenset[Any] = frozenset()
+        self._watchdog = Watchdog(self, settings.watchdog_seconds)
+
+    @property
+    def transactional_id(self) -> str:
+        """The name of this instance's producer, and of its client: so a successor can tell whether it is alive."""
+        return f"{self.settings.app_id}-{self.settings.instance_id}"
+
+    @property
+    def owners(self) -> dict[int, Owner]:
+        """The owners at work, by partition."""
+        return self._assignment.owners if self._assignment is not None else {}
+
+    @staticmethod
+    def wall_clock_ms() -> int:
+        """Ms since the epoch by this machine's clock."""
+        return time.time_ns() // 1_000_000
+
+    async def on_assigned(self, partitions: Iterable[int]) -> None:
+        """Begin an assignment. Called inside the group's callback: returns at once."""
+        membership = self.consumer.membership
+        if membership is None or self._assignment is not None:
+            raise AssertionError("assigned before the last assignment was revoked")
+        await self._connect()
+        self._assignment = Assignment(self, membership, partitions)
+        self._assignment.start(self._kept)
+
+    async def on_revoked(self) -> None:
+        """End the assignment; its owners are kept in case they come back unchanged."""
+        if self._assignment is not None:
+            assignment, self._assignment = self._assignment, None
+            self._kept = await assignment.release()
+            log.info("stream.revoked", generation=assignment.membership.generation)
+
+    async def stop(self) -> None:
+        """Finish the transaction under way and disconnect."""
+        await self.on_revoked()
+        self._watchdog.stop()
+        if self._is_connected:
+            self._is_connected = False
+            await self.producer.stop()
+            await self.log_reader.stop()
+            log.info("worker.stopped", **self.counts)
+
+    def accept(self, carrier: Carrier) -> None:
+        """Take a carrier from the agent."""
+        if self._assignment is not None:
+            self._assignment.accept(carrier, self.wall_clock_ms())
+            self._hold_back()
+
+    def on_round(self, rounds: Iterable[Round]) -> None:
+        """Count what was committed."""
+        self.counts["transactions"] += 1
+        for round_ in rounds:
+            self.counts["records"] += round_.records
+            self.counts["outputs"] += round_.outputs
+        self._hold_back()
+
+    def on_restored(self) -> None:
+        """Take the restored state out of the garbage collector's sight: it stays."""
+        gc.collect()
+        gc.freeze()
+
+    def guard(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run work in the background; if it fails, the process ends."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+        return task
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """End the process, with one line for what is expected to happen and a traceback for what is not."""
+        if isinstance(error, TakeOverError | RestoreError):
+            self.refuse([str(error)])
+        if isinstance(error, ProducerFenced):
+            log.error("worker.fenced", reason=f"instance id {self.settings.instance_id} is in use elsewhere")
+        elif isinstance(error, _EXPECTED):
+            log.error("worker.failed", reason=f"{type(error).__name__}: {error}")
+        else:
+            log.error("worker.bug", exc_info=error)
+        os._exit(EXIT_FAILED)
+
+    def refuse(self, reasons: Iterable[str]) -> NoReturn:
+        """End the process because a person must mend something first."""
+        for reason in reasons:
+            log.error("worker.refused", reason=reason)
+        os._exit(EXIT_REFUSED)
+
+    async def end_transaction_of(self, writer: str) -> None:
+        """End the open transaction of a worker that is gone; leaves one alone that is still in the group."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
+        await admin.start()
+        try:
+            descriptions = await admin.describe_consumer_groups([self.settings.app_id])
+        finally:
+            await admin.close()
+        members = {member[1] for response in descriptions for group in response.groups for member in group[5]}
+        if writer in members or writer == self.transactional_id:
+            return
+        log.info("stream.open-transaction-ended", writer=writer)
+        await end_transaction_of(self.settings.bootstrap_servers, writer, self.settings.transaction_timeout_ms)
+
+    async def _connect(self) -> None:
+        """Start the producer first: it ends what this instance's last process left open."""
+        if not self._is_connected:
+            settings = self.settings
+            self.producer = TransactionalProducer(
+                settings.bootstrap_servers,
+                settings.app_id,
+                self.transactional_id,
+                settings.transaction_timeout_ms,
+            )
+            self.log_reader = LogReader(settings.bootstrap_servers)
+            await self.producer.start()
+            await self.log_reader.start()
+            self._is_connected = True
+            self._watchdog.start()
+
+    def _hold_back(self) -> None:
+        """Fetch nothing more of a topic that has run ahead; the other one must go on, or both would wait for ever."""
+        most = self.settings.buffer_records_max
+        held = set()
+        for owner in self.owners.values():
+            for tp, buffer in zip(owner.inputs, owner.buffers, strict=True):
+                size = len(buffer.events) + len(buffer.bad)
+                if owner.is_stopped or size > most or (tp in self._held and size > most // 2):
+                    held.add(tp)
+        if held != self._held:
+            self._held = frozenset(held)
+            self.consumer.hold(self._held)
+
+    def _on_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)

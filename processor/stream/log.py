@@ -1,0 +1,42 @@
+"""Questions about the ends of partitions' logs, asked outside of the consumer group."""
+
+import time
+from collections.abc import Iterable
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from processor.stream.owner import LogEnds
+
+
+class LogReader:
+    """Two clients without a group: one sees every record, the other only committed ones."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        """Make the clients; needs a running loop."""
+        self._all = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
+        self._committed = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, isolation_level="read_committed")
+
+    async def start(self) -> None:
+        """Connect."""
+        await self._all.start()
+        await self._committed.start()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._all.stop()
+        await self._committed.stop()
+
+    async def ends(self, tps: Iterable[TopicPartition]) -> LogEnds:
+        """Ask for the high watermarks; the answer counts from before the question."""
+        noted_ms = time.time_ns() // 1_000_000
+        return LogEnds(noted_ms, await self._all.end_offsets(list(tps)))
+
+    async def stable_ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Ask for the last stable offsets: before them no transaction is open."""
+        offsets: dict[TopicPartition, int] = await self._committed.end_offsets(list(tps))
+        return offsets
+
+    async def starts(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Ask for the first offsets that are still there."""
+        offsets: dict[TopicPartition, int] = await self._all.beginning_offsets(list(tps))
+        return offsets

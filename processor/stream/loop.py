@@ -1,0 +1,150 @@
+"""The worker's one loop: rounds of all owners, each committed in one transaction.
+
+    1 take what has arrived on each owned partition, merged by time
+    2 decide (`Owner.decide`)
+    3-6 commit (`TransactionalProducer.commit`)
+
+While one transaction commits, the next round decides. What has arrived is the batch: small when idle, large under
+load. Deciding a round clears its owners' tokens; only its answered commit sets them again.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import structlog
+from aiokafka import TopicPartition
+
+from processor.settings import Settings
+from processor.stream.log import LogReader
+from processor.stream.offsets import encode_progress
+from processor.stream.owner import NO_ENDS, LogEnds, Owner, Round
+from processor.stream.producer import TransactionalProducer
+from processor.stream.transport import Membership
+
+log = structlog.get_logger(__name__)
+
+TRANSACTION_RECORDS_MAX = 64_000  # under a second of work: well within the transaction's time-out
+_TICK_S = 0.2  # how often an idle worker looks whether a timer is due
+_UPSTREAM_S = 5.0  # a merge that waits longer than this for the end of a topic asks whether a transaction holds it
+
+
+class TransactionLoop:
+    """Runs rounds over `owners` under one membership, until `stop`."""
+
+    def __init__(
+        self,
+        owners: dict[int, Owner],
+        membership: Membership,
+        producer: TransactionalProducer,
+        log_reader: LogReader,
+        settings: Settings,
+        token_prefix: str,
+        on_round: Callable[[Iterable[Round]], None],
+    ) -> None:
+        """Take what one assignment fixes. Owners may be added while it runs; `on_round` is told what was committed."""
+        self._owners, self._membership = owners, membership
+        self._producer, self._log_reader = producer, log_reader
+        self._settings = settings
+        self._token_prefix, self._count = token_prefix, 0
+        self._on_round = on_round
+        self._arrived = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._first_owner = 0
+
+    def wake(self) -> None:
+        """Say that something has arrived."""
+        self._arrived.set()
+
+    def stop(self) -> None:
+        """Take no further round; `run` returns when the transaction under way is committed."""
+        self._stopping.set()
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Run until stopped.
+
+        Raises:
+            TransactionError, ProducerFenced: A transaction failed; the state of the owners must not be used again.
+        """
+        committing: asyncio.Task[None] | None = None
+        began_s = 0.0
+        try:
+            while not self._stopping.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._arrived.wait(), _TICK_S)
+                self._arrived.clear()
+                if (early_s := began_s + self._settings.commit_interval_ms / 1000 - time.monotonic()) > 0:
+                    await asyncio.sleep(early_s)
+                if self._stopping.is_set():
+                    break
+                rounds = await self._decide(await self._ends())
+                if committing is not None:
+                    await committing
+                    committing = None
+                if rounds:
+                    began_s = time.monotonic()
+                    committing = asyncio.create_task(self._commit(rounds))
+                    if any(round_.owner.has_input() for round_ in rounds):
+                        self._arrived.set()
+        finally:
+            if committing is not None:
+                await committing
+
+    async def _decide(self, ends: LogEnds) -> list[Round]:
+        """Do steps 1 and 2 for each owner, in turn so that none is always last."""
+        rounds: list[Round] = []
+        records = 0
+        owners = list(self._owners.values())
+        for i in range(len(owners)):
+            if records >= TRANSACTION_RECORDS_MAX:
+                self._first_owner += i
+                self._arrived.set()
+                break
+            owner = owners[(self._first_owner + i) % len(owners)]
+            if not owner.is_stopped:
+                round_ = owner.decide(ends, time.time_ns() // 1_000_000, self._producer.new_builder)
+                if round_ is not None:
+                    rounds.append(round_)
+                    records += round_.records + round_.outputs
+                    await asyncio.sleep(0)  # the transaction under way goes on, and so do heartbeats
+        return rounds
+
+    async def _ends(self) -> LogEnds:
+        """Ask for the ends of the inputs where something hangs on them: one request for all partitions."""
+        is_live = self._settings.clock == "live"
+        owners = [
+            owner for owner in self._owners.values() if owner.waits_for_end() or (is_live and not owner.has_input())
+        ]
+        if not owners:
+            return NO_ENDS
+        ends = await self._log_reader.ends(tp for owner in owners for tp in owner.inputs)
+        now_s = time.monotonic()
+        for owner in owners:
+            if owner.waits_for_end() and now_s - owner.waiting_since_s > _UPSTREAM_S:
+                await self._excuse(owner, ends)
+        return ends
+
+    async def _excuse(self, owner: Owner, ends: LogEnds) -> None:
+        """Tell a merge that a producer's open transaction holds up from one that is stuck (the watchdog's to see)."""
+        stable = await self._log_reader.stable_ends(owner.inputs)
+        for tp, buffer in zip(owner.inputs, owner.buffers, strict=True):
+            if stable[tp] <= buffer.taken < ends.offsets[tp]:
+                owner.waiting_since_s = time.monotonic()
+                log.warning("stream.input-transaction-open", topic=tp.topic, partition=tp.partition, offset=stable[tp])
+
+    async def _commit(self, rounds: list[Round]) -> None:
+        """Do steps 3 to 6 for all rounds together."""
+        self._count += 1
+        token = f"{self._token_prefix}.{self._count}"
+        offsets: dict[TopicPartition, tuple[int, str]] = {}
+        for round_ in rounds:
+            progress = encode_progress(round_.owner.progress(round_, token, self._producer.transactional_id))
+            for tp, position in round_.positions.items():
+                offsets[tp] = (position, progress)
+        batches = [batch for round_ in rounds for batch in round_.batches]
+        await self._producer.commit(batches, offsets, self._membership)
+        for round_ in rounds:
+            round_.owner.on_committed(round_, token)
+        self._on_round(rounds)

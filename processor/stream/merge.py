@@ -1,0 +1,101 @@
+"""The two inputs of one partition, merged by event time.
+
+The head with the earlier event time is taken while both topics have one, the inbound one where they are equal; a
+topic's own order is never changed, even where its times go back. Where one topic has no head, the other may go on only
+if that topic was read to its end: else a send could be judged before the message that opened its window.
+
+Dead letters take no part in the merge; each leaves with the round whose offsets pass it.
+"""
+
+from typing import Final
+
+from aiokafka import ConsumerRecord
+from msgspec import Struct
+
+from processor.codec.inputs import DeadLetter
+from processor.core.events import Event
+
+INBOUND: Final = 0
+OUTBOUND: Final = 1
+
+
+class BadRecord(Struct, frozen=True):
+    """A record that could not be read, and why."""
+
+    record: ConsumerRecord
+    letter: DeadLetter
+
+
+class InputBuffer:
+    """What has arrived on one topic of a partition and is not yet applied. Positions are offsets."""
+
+    def __init__(self, position: int) -> None:
+        """Start where the topic is read from."""
+        self.taken = position
+        """Everything before this has arrived here."""
+        self.events: list[Event] = []
+        self.offsets: list[int] = []
+        self.bad: list[BadRecord] = []
+
+    @property
+    def position(self) -> int:
+        """Everything before this has been applied, or leaves as a dead letter: the offset to commit."""
+        return self.offsets[0] if self.offsets else self.taken
+
+    def drop_first(self, count: int) -> list[BadRecord]:
+        """Remove the first events; returns the dead letters that the position has passed."""
+        del self.events[:count], self.offsets[:count]
+        if not self.bad:
+            return []
+        position = self.position
+        passed = [bad for bad in self.bad if bad.record.offset < position]
+        self.bad = self.bad[len(passed) :]
+        return passed
+
+
+def merge(
+    inbound: InputBuffer, outbound: InputBuffer, ended: tuple[bool, bool], limit: int
+) -> tuple[list[Event], bytearray]:
+    """Give up to `limit` events in the order in which they may be applied now, and the side that each came from.
+
+    `ended` says of each side whether its topic was read to its end. Nothing is removed: see `InputBuffer.drop_first`.
+    """
+    first, second = inbound.events, outbound.events
+    if not second:
+        events = first[:limit] if ended[OUTBOUND] else []
+        return events, bytearray(len(events))
+    if not first:
+        events = second[:limit] if ended[INBOUND] else []
+        return events, bytearray(b"\x01") * len(events)
+    events, sides = [], bytearray()
+    take, note = events.append, sides.append
+    i = j = 0
+    first_head, second_head = first[0], second[0]
+    first_time_ms, second_time_ms = first_head.event_time_ms, second_head.event_time_ms
+    n, m = len(first), len(second)
+    for _ in range(min(limit, n + m)):
+        if first_time_ms <= second_time_ms:
+            take(first_head)
+            note(INBOUND)
+            i += 1
+            if i == n:
+                if ended[INBOUND]:
+                    rest = second[j : j + limit - len(events)]
+                    events += rest
+                    sides += b"\x01" * len(rest)
+                break
+            first_head = first[i]
+            first_time_ms = first_head.event_time_ms
+        else:
+            take(second_head)
+            note(OUTBOUND)
+            j += 1
+            if j == m:
+                if ended[OUTBOUND]:
+                    rest = first[i : i + limit - len(events)]
+                    events += rest
+                    sides += bytes(len(rest))
+                break
+            second_head = second[j]
+            second_time_ms = second_head.event_time_ms
+    return events, sides

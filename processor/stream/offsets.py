@@ -1,0 +1,45 @@
+"""What stands beside a committed offset: everything a successor must know that is not in the state records."""
+
+import msgspec
+
+
+class OffsetError(ValueError):
+    """A committed offset bears metadata that this worker can't read."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """The metadata of a committed offset, the same on both topics of a partition."""
+
+    clock_ms: int
+    """How far timers have fired (event time): what was due by then has fired."""
+    sequence: int
+    """The number of the last output."""
+    partitions: int
+    """The number of partitions that the keys were spread over."""
+    token: str
+    """Who wrote it: a random number of the process, and a count. State is kept over a rebalance only if it is ours."""
+    transactional_id: str
+    v: int = 1
+
+
+_decode = msgspec.json.Decoder(Progress).decode
+
+
+def encode_progress(progress: Progress) -> str:
+    """Write the metadata, as JSON."""
+    return msgspec.json.encode(progress).decode()
+
+
+def decode_progress(metadata: str) -> Progress:
+    """Read the metadata of a committed offset.
+
+    Raises:
+        OffsetError: It is not ours, or of a newer version.
+    """
+    try:
+        progress = _decode(metadata)
+    except msgspec.MsgspecError as error:
+        raise OffsetError(f"the committed offset bears no progress of this application: {error}") from None
+    if progress.v != 1:
+        raise OffsetError(f"the committed progress has version {progress.v}, this worker knows 1")
+    return progress

@@ -1,0 +1,282 @@
+"""The owner of one partition: its state, its buffers, and what it decides in a round.
+
+An owner does steps 1 and 2 of a round: it takes what may be applied, lets the core decide, and builds the records that
+say so. It never waits.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from processor import __version__
+from processor.codec.dead_letters import dead_letter
+from processor.codec.inputs import DeadLetter, InputDecoder
+from processor.codec.outputs import HEADERS, TOPICS, OutputEncoder
+from processor.codec.state import encode_consents, encode_window
+from processor.core.decisions import Effects
+from processor.core.partition import Partition
+from processor.core.policy import Policy
+from processor.core.window import Window
+from processor.settings import Settings
+from processor.stream.merge import INBOUND, OUTBOUND, BadRecord, InputBuffer, merge
+from processor.stream.offsets import Progress
+from processor.stream.producer import BATCH_BYTES_MAX, Batch
+from processor.stream.transport import Carrier
+
+CLOCK_SKEW_MAX_MS = 5 * 60_000
+"""A wall clock that is further off the broker's time moves no timers."""
+
+
+class FloodGauge:
+    """Counts the dead letters among the last records of a partition."""
+
+    def __init__(self, window: int, share: float) -> None:
+        self._window, self._share = window, share
+        self._chunks: deque[tuple[int, int]] = deque()
+        self._total = self._bad = 0
+
+    def add(self, total: int, bad: int) -> bool:
+        """Count a chunk; returns whether it is a flood: a full window of records, and more than the share are bad."""
+        self._chunks.append((total, bad))
+        self._total += total
+        self._bad += bad
+        while self._total - self._chunks[0][0] >= self._window:
+            total, bad = self._chunks.popleft()
+            self._total -= total
+            self._bad -= bad
+        return self._total >= self._window and self._bad > self._total * self._share
+
+
+@dataclass(frozen=True)
+class LogEnds:
+    """Ends of the input partitions (high watermarks), as they were at `noted_ms` (wall clock) at the earliest."""
+
+    noted_ms: int
+    offsets: dict[TopicPartition, int]
+
+
+NO_ENDS = LogEnds(0, {})
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one owner decided: records to write, and the offsets and the progress that go with them."""
+
+    owner: "Owner"
+    batches: list[Batch]
+    positions: dict[TopicPartition, int]
+    clock_ms: int
+    sequence: int
+    records: int
+    outputs: int
+
+
+class Owner:
+    """One partition of both inputs. `inputs` are (inbound, outbound)."""
+
+    def __init__(self, partition: int, settings: Settings, policy: Policy, names: dict[str, str]) -> None:
+        """Start empty; `names` gives the name of each topic on the cluster."""
+        self.partition = partition
+        self.core = Partition(policy)
+        self.sequence = 0
+        self.token: str | None = None
+        """The committed token under which this state stands, while nothing newer is decided."""
+        self.is_stopped = False
+        """Stopped by a flood of dead letters; the process stays up."""
+        self.inputs = tuple(
+            TopicPartition(names[topic], partition) for topic in ("messages.inbound", "messages.outbound")
+        )
+        self.buffers = (InputBuffer(0), InputBuffer(0))
+        self.openings = [0, 0]
+        self.counts = self.core.counts
+        self.waiting_since_s = time.monotonic()
+        """Since when (monotonic) it has had input and committed nothing; means nothing while it has none."""
+        self._settings = settings
+        self._decoder = InputDecoder(
+            partition,
+            settings.partitions,
+            self.core.windows,
+            settings.record_bytes_max,
+            settings.key_check == "on",
+        )
+        self._encoder = OutputEncoder(settings.app_id, policy.version)
+        self._flood = FloodGauge(settings.dead_letter_flood_window, settings.dead_letter_flood_share)
+        self._output_tps = {kind: TopicPartition(names[topic], partition) for kind, topic in TOPICS.items()}
+        self._window_state = TopicPartition(names["window-state"], partition)
+        self._consent_state = TopicPartition(names["consent-state"], partition)
+        self._dead_letters = TopicPartition(names["dead-letters"], partition)
+        self._ends = NO_ENDS
+        self._latest: Round | None = None
+        self._skew_ms = 0
+
+    @property
+    def windows(self) -> dict[bytes, Window]:
+        """The windows of this partition by key."""
+        return self.core.windows
+
+    def stand_at(self, positions: Sequence[int]) -> None:
+        """Forget what has arrived, and go on from these offsets of the two inputs."""
+        self.buffers = (InputBuffer(positions[INBOUND]), InputBuffer(positions[OUTBOUND]))
+        self.waiting_since_s = time.monotonic()
+
+    def accept(self, carrier: Carrier, wall_clock_ms: int) -> bool:
+        """Take a carrier into its buffer. False where it does not begin at the position that comes next."""
+        side = self.inputs.index(carrier.tp)
+        buffer = self.buffers[side]
+        if carrier.start != buffer.taken:
+            return False
+        if not self.has_input():
+            self.waiting_since_s = time.monotonic()
+        decode = self._decoder.inbound if side == INBOUND else self._decoder.outbound
+        add_event, add_offset, bad = buffer.events.append, buffer.offsets.append, 0
+        for record in carrier.records:
+            event = decode(record.key, record.value, record.timestamp, record.headers)
+            if isinstance(event, DeadLetter):
+                buffer.bad.append(BadRecord(record, event))
+                bad += 1
+            else:
+                add_event(event)
+                add_offset(record.offset)
+        if carrier.records:
+            self._note_skew(carrier, wall_clock_ms)
+            if self._flood.add(len(carrier.records), bad):
+                self.counts["dead-letter-floods"] += 1
+                self.is_stopped = self._settings.dead_letter_flood == "stop"
+        buffer.taken = carrier.stop
+        return True
+
+    def has_input(self) -> bool:
+        """Whether anything waits to be applied or to leave."""
+        return any(buffer.events or buffer.bad for buffer in self.buffers)
+
+    def waits_for_end(self) -> bool:
+        """Whether the merge can't go on before the end of a topic is known."""
+        return bool(self.buffers[INBOUND].events) != bool(self.buffers[OUTBOUND].events)
+
+    def decide(self, ends: LogEnds, wall_clock_ms: int, new_builder: Callable[[], Any]) -> Round | None:
+        """Do steps 1 and 2: apply what may be applied, move the idle clock, build the records. None: nothing new."""
+        self._ends = ends
+        ended = tuple(
+            buffer.taken >= ends.offsets.get(tp, buffer.taken + 1)
+            for tp, buffer in zip(self.inputs, self.buffers, strict=True)
+        )
+        effects = Effects()
+        events, sides = merge(*self.buffers, (ended[0], ended[1]), self._settings.batch_records_max)
+        applied = self.core.apply(events, effects)
+        bad = [
+            letter
+            for side, buffer in enumerate(self.buffers)
+            for letter in buffer.drop_first(sides.count(side, 0, applied))
+        ]
+        if all(ended) and not self.has_input() and self._settings.clock == "live":
+            self._move_idle_clock(ends.noted_ms, effects)
+        if not (applied or bad or effects):
+            return None
+        self.token = None
+        self._latest = Round(
+            self,
+            self._build(effects, bad, wall_clock_ms, new_builder),
+            {tp: buffer.position for tp, buffer in zip(self.inputs, self.buffers, strict=True)},
+            self.core.clock_ms,
+            self.sequence,
+            applied + len(bad),
+            len(effects.outputs),
+        )
+        return self._latest
+
+    def on_committed(self, round_: Round, token: str) -> None:
+        """Note that a round is committed; the state stands under its token unless something newer is decided."""
+        self.waiting_since_s = time.monotonic()
+        if round_ is self._latest:
+            self.token = token
+
+    def progress(self, round_: Round, token: str, transactional_id: str) -> Progress:
+        """Give what is committed beside the offsets of a round."""
+        return Progress(round_.clock_ms, round_.sequence, self._settings.partitions, token, transactional_id)
+
+    def _move_idle_clock(self, noted_ms: int, effects: Effects) -> None:
+        """Move the clock to when both topics were known to be read to their end, less the grace; never to "now"."""
+        if abs(self._skew_ms) > CLOCK_SKEW_MAX_MS:
+            self.counts["clock-skew"] += 1
+            return
+        idle_ms = noted_ms - self._settings.timer_grace_ms
+        if idle_ms > self.core.clock_ms and idle_ms >= self.core.next_due_ms:
+            self.core.advance(idle_ms, effects)
+
+    def _note_skew(self, carrier: Carrier, wall_clock_ms: int) -> None:
+        """Compare the wall clock with the newest record's timestamp.
+
+        A record from beyond an end that was noted has been written after that: its timestamp lies between the two
+        moments, or the clock is off. Of older records only the future is suspicious.
+        """
+        newest = carrier.records[-1]
+        end = self._ends.offsets.get(carrier.tp)
+        ahead_ms = self._ends.noted_ms - newest.timestamp if end is not None and newest.offset >= end else 0
+        self._skew_ms = min(wall_clock_ms - newest.timestamp, 0) or max(ahead_ms, 0)
+
+    def _build(
+        self, effects: Effects, bad: list[BadRecord], now_ms: int, new_builder: Callable[[], Any]
+    ) -> list[Batch]:
+        """Write outputs, state records and dead letters into batches, numbering the outputs."""
+        batches = _Batches(new_builder, now_ms)
+        sequence, encode = self.sequence, self._encoder.encode
+        for decision in effects.outputs:
+            sequence += 1
+            batches.add(self._output_tps[type(decision)], decision.key, encode(decision, sequence), HEADERS)
+        for key in effects.windows:
+            sequence += 1
+            window = self.core.windows.get(key)
+            batches.add(self._window_state, key, None if window is None else encode_window(window, sequence))
+        for key in effects.consents:
+            sequence += 1
+            batches.add(self._consent_state, key, encode_consents(self.core.consents[key]))
+        for item in bad:
+            record = item.record
+            source = (record.topic, record.partition, record.offset)
+            value, headers = dead_letter(
+                item.letter,
+                source,
+                record.timestamp,
+                record.value,
+                record.headers,
+                __version__,
+                BATCH_BYTES_MAX // 2,
+            )
+            batches.add(self._dead_letters, record.key, value, headers)
+        self.sequence = sequence
+        return batches.close()
+
+
+_NONE: list[tuple[str, bytes]] = []
+
+
+class _Batches:
+    """Batches by partition, a new one begun where one is full."""
+
+    def __init__(self, new_builder: Callable[[], Any], now_ms: int) -> None:
+        self._new_builder, self._now_ms = new_builder, now_ms
+        self._open: dict[TopicPartition, Any] = {}
+        self._batches: list[Batch] = []
+
+    def add(
+        self,
+        tp: TopicPartition,
+        key: bytes | None,
+        value: bytes | None,
+        headers: list[tuple[str, bytes]] = _NONE,
+    ) -> None:
+        builder = self._open.get(tp)
+        if builder is None or builder.append(timestamp=self._now_ms, key=key, value=value, headers=headers) is None:
+            builder = self._open[tp] = self._new_builder()
+            self._batches.append(Batch(tp, builder))
+            if builder.append(timestamp=self._now_ms, key=key, value=value, headers=headers) is None:
+                raise AssertionError(f"a record for {tp.topic} is larger than a batch")
+
+    def close(self) -> list[Batch]:
+        for batch in self._batches:
+            batch.builder.close()
+        return self._batches

@@ -1,0 +1,168 @@
+"""The worker's one transactional producer: a round goes in, and is committed or the worker ends.
+
+The steps of a round (1 and 2 are the owners'; the numbers are the same in `loop` and in ARCHITECTURE.md):
+
+    3 begin the transaction                     5 wait for every delivery, then send the offsets
+    4 send outputs and state records            6 commit
+
+A failure in any of them leaves unknown what the broker holds. Nothing is aborted and tried again: the worker ends, and
+whoever takes the partitions over reads what is committed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import ConnectionGroup, CoordinationType
+from aiokafka.errors import KafkaError, ProducerFenced, for_code
+from aiokafka.structs import OffsetAndMetadata
+
+from processor.stream import protocol
+from processor.stream.transport import Membership
+
+BATCH_BYTES_MAX = 512 * 1024  # half of what a broker takes by default (message.max.bytes)
+_RETRY_S = 0.01  # aiokafka waits 100 ms before it tries again what the broker can't do yet
+
+
+class TransactionError(Exception):
+    """A step of a transaction failed or took too long; what became of it is unknown."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records for one partition of one topic, built and closed."""
+
+    tp: TopicPartition
+    builder: Any
+
+
+class TransactionalProducer:
+    """Commits rounds, one at a time, each under the membership with which it was decided."""
+
+    def __init__(self, bootstrap_servers: str, group: str, transactional_id: str, timeout_ms: int) -> None:
+        """Take where to and as whom; `timeout_ms` is the transaction's, and each step ends well before it."""
+        self.transactional_id = transactional_id
+        self._group = group
+        self._step_s = timeout_ms / 1000 * 0.4
+        self._kafka = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=timeout_ms,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=8 * 1024 * 1024,
+            retry_backoff_ms=int(_RETRY_S * 1000),
+            request_timeout_ms=int(self._step_s * 1000),
+        )
+        given = self._kafka._sender
+        self._sender = protocol.FencedSender(
+            given.client,
+            acks=given._acks,
+            txn_manager=given._txn_manager,
+            message_accumulator=given._message_accumulator,
+            retry_backoff_ms=int(_RETRY_S * 1000),
+            request_timeout_ms=given._request_timeout_ms,
+        )
+        self._kafka._sender = self._sender
+
+    async def start(self) -> None:
+        """Connect; ends a transaction that an earlier process of this instance left open."""
+        await self._kafka.start()
+
+    async def stop(self) -> None:
+        """Disconnect. No transaction may be under way."""
+        await self._kafka.stop()
+
+    def new_builder(self) -> Any:
+        """Give an empty batch to append to; its `append` answers None where it is full."""
+        return self._kafka.create_batch()
+
+    async def commit(
+        self,
+        batches: Sequence[Batch],
+        offsets: Mapping[TopicPartition, tuple[int, str]],
+        membership: Membership,
+    ) -> None:
+        """Write the batches and the offsets, with their metadata, in one transaction.
+
+        Raises:
+            TransactionError: Not known to be committed; the producer must not be used again.
+        """
+        if membership.generation <= 0 or not membership.member_id:
+            raise TransactionError(f"no fence: generation {membership.generation}, member {membership.member_id!r}")
+        self._sender.membership = membership
+        async with self._step(3, "begin the transaction"):
+            await self._kafka.begin_transaction()
+        async with self._step(4, "send the records"):
+            deliveries = [
+                await self._kafka.send_batch(batch.builder, batch.tp.topic, partition=batch.tp.partition)
+                for batch in batches
+            ]
+        async with self._step(5, "wait for the deliveries"):
+            await asyncio.gather(*deliveries)
+        async with self._step(5, "send the offsets"):
+            kept = {tp: OffsetAndMetadata(offset, metadata) for tp, (offset, metadata) in offsets.items()}
+            await self._kafka.send_offsets_to_transaction(kept, self._group)
+        async with self._step(6, "commit"):
+            await self._kafka.commit_transaction()
+
+    async def committed(self, topics: list[str], partitions: list[int]) -> dict[TopicPartition, tuple[int, str]]:
+        """Fetch the stable offsets of the group, with their metadata; partitions without one are left out.
+
+        Waits while a transaction that holds offsets of these partitions is being completed.
+        """
+        client = self._kafka.client
+        while True:
+            node = await client.coordinator_lookup(CoordinationType.GROUP, self._group)
+            request = protocol.offset_fetch(self._group, topics, partitions)
+            try:
+                response = await client.send(node, request, group=ConnectionGroup.COORDINATION)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await asyncio.sleep(_RETRY_S)
+                continue
+            codes = {response.error_code, *(part[4] for _, parts, _ in response.topics for part in parts)} - {0}
+            if not codes:
+                return {
+                    TopicPartition(topic, partition): (offset, metadata or "")
+                    for topic, parts, _ in response.topics
+                    for partition, offset, _, metadata, _, _ in parts
+                    if offset >= 0
+                }
+            if any(not for_code(code).retriable and code != _UNSTABLE_OFFSET_COMMIT for code in codes):
+                raise for_code(max(codes))
+            await asyncio.sleep(10 * _RETRY_S)
+
+    @asynccontextmanager
+    async def _step(self, number: int, what: str) -> AsyncIterator[None]:
+        """Bound a step: aiokafka tries some requests again for ever."""
+        try:
+            async with asyncio.timeout(self._step_s):
+                yield
+        except TimeoutError:
+            raise TransactionError(f"step {number}, {what}: no answer within {self._step_s:.1f} s") from None
+        except ProducerFenced:
+            raise
+        except (KafkaError, AssertionError) as error:  # aiokafka's states are asserts
+            cause = error.__cause__ or error
+            raise TransactionError(f"step {number}, {what}: {type(cause).__name__}: {cause}") from error
+
+
+_UNSTABLE_OFFSET_COMMIT = 88
+
+
+async def end_transaction_of(bootstrap_servers: str, transactional_id: str, timeout_ms: int) -> None:
+    """End the transaction that a worker which is gone left open, by starting a producer in its name."""
+    successor = AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers,
+        transactional_id=transactional_id,
+        transaction_timeout_ms=timeout_ms,
+    )
+    await successor.start()
+    await successor.stop()

@@ -1,0 +1,196 @@
+"""Three requests of Kafka's protocol that aiokafka 0.14 does not speak, and a sender that uses them.
+
+* TxnOffsetCommit v3 (KIP-447) bears generation and member: the broker refuses the offsets of a worker that has lost
+  its partitions.
+* EndTxn v5 (KIP-890) answers with a new producer epoch for the next transaction: a copy of a request of this
+  transaction that arrives late is refused then, where it would have ended or rewound the next one.
+* OffsetFetch v7 can ask for stable offsets: none that a transaction still under way may move.
+"""
+
+# mypy: disable-error-code="misc"
+# aiokafka carries no types, and a class of unknown type is a base that mypy's strict mode refuses.
+
+from collections import defaultdict
+from typing import Any
+
+from aiokafka.client import CoordinationType
+from aiokafka.errors import IncompatibleBrokerVersion
+from aiokafka.producer import sender as aiokafka_sender
+from aiokafka.producer.transaction_manager import PidAndEpoch
+from aiokafka.protocol.api import RequestStruct, Response
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Int64,
+    Schema,
+    TaggedFields,
+)
+
+from processor.stream.transport import Membership
+
+_text = CompactString("utf-8")
+_TAGS = ("tags", TaggedFields)
+
+
+class _TxnOffsetCommitResponse(Response):
+    API_KEY, API_VERSION = 28, 3
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("errors", CompactArray(
+            ("topic", _text),
+            ("partitions", CompactArray(("partition", Int32), ("error_code", Int16), _TAGS)),
+            _TAGS,
+        )),
+        _TAGS,
+    )  # fmt: skip
+
+
+class TxnOffsetCommitRequest(RequestStruct):
+    """Offsets for a transaction, with the fence of the group."""
+
+    API_KEY, API_VERSION, FLEXIBLE_VERSION = 28, 3, True
+    RESPONSE_TYPE = _TxnOffsetCommitResponse
+    SCHEMA = Schema(
+        ("transactional_id", _text), ("group_id", _text), ("producer_id", Int64), ("producer_epoch", Int16),
+        ("generation_id", Int32), ("member_id", _text), ("group_instance_id", _text),
+        ("topics", CompactArray(
+            ("topic", _text),
+            ("partitions", CompactArray(
+                ("partition", Int32), ("offset", Int64), ("leader_epoch", Int32), ("metadata", _text), _TAGS
+            )),
+            _TAGS,
+        )),
+        _TAGS,
+    )  # fmt: skip
+
+
+class _EndTxnResponse(Response):
+    API_KEY, API_VERSION = 26, 5
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32), ("error_code", Int16), ("producer_id", Int64), ("producer_epoch", Int16), _TAGS
+    )  # fmt: skip
+
+
+class EndTxnRequest(RequestStruct):
+    """The end of a transaction; the answer bears the epoch of the next one."""
+
+    API_KEY, API_VERSION, FLEXIBLE_VERSION = 26, 5, True
+    RESPONSE_TYPE = _EndTxnResponse
+    SCHEMA = Schema(
+        ("transactional_id", _text), ("producer_id", Int64), ("producer_epoch", Int16), ("committed", Boolean), _TAGS
+    )  # fmt: skip
+
+
+class _OffsetFetchResponse(Response):
+    API_KEY, API_VERSION = 9, 7
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("topics", CompactArray(
+            ("topic", _text),
+            ("partitions", CompactArray(
+                ("partition", Int32), ("offset", Int64), ("leader_epoch", Int32), ("metadata", _text),
+                ("error_code", Int16), _TAGS,
+            )),
+            _TAGS,
+        )),
+        ("error_code", Int16),
+        _TAGS,
+    )  # fmt: skip
+
+
+class OffsetFetchRequest(RequestStruct):
+    """A question for committed offsets, stable ones if so asked."""
+
+    API_KEY, API_VERSION, FLEXIBLE_VERSION = 9, 7, True
+    RESPONSE_TYPE = _OffsetFetchResponse
+    SCHEMA = Schema(
+        ("group", _text),
+        ("topics", CompactArray(("topic", _text), ("partitions", CompactArray(Int32)), _TAGS)),
+        ("require_stable", Boolean),
+        _TAGS,
+    )  # fmt: skip
+
+
+class ExactRequest:
+    """A request of one version only; what aiokafka's connections ask of a request is `prepare`."""
+
+    def __init__(self, form: type[RequestStruct], *fields: Any) -> None:
+        self._form, self._fields = form, fields
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> RequestStruct:
+        """Build the request.
+
+        Raises:
+            IncompatibleBrokerVersion: The broker does not speak this version.
+        """
+        _, newest = versions.get(self._form.API_KEY, (0, -1))
+        if newest < self._form.API_VERSION:
+            name = self._form.__name__.strip("_").removesuffix("Request")
+            raise IncompatibleBrokerVersion(f"{name} v{self._form.API_VERSION} needed, the broker speaks v{newest}")
+        return self._form(*self._fields)
+
+
+def offset_fetch(group: str, topics: list[str], partitions: list[int]) -> ExactRequest:
+    """Ask for the stable offsets of a group on these partitions of each topic."""
+    return ExactRequest(OffsetFetchRequest, group, [(topic, partitions, {}) for topic in topics], True, {})
+
+
+class _TxnOffsetCommitHandler(aiokafka_sender.TxnOffsetCommitHandler):
+    def __init__(self, sender: "FencedSender", offsets: Any, group_id: str, membership: Membership) -> None:
+        super().__init__(sender, offsets, group_id)
+        self._membership = membership
+
+    def create_request(self) -> ExactRequest:
+        transaction, member = self._sender._txn_manager, self._membership
+        topics: dict[str, list[Any]] = defaultdict(list)
+        for tp, offset in sorted(self._offsets.items()):
+            topics[tp.topic].append((tp.partition, offset.offset, -1, offset.metadata, {}))
+        return ExactRequest(
+            TxnOffsetCommitRequest, transaction.transactional_id, self._group_id, transaction.producer_id,
+            transaction.producer_epoch, member.generation, member.member_id, member.group_instance_id,
+            [(topic, partitions, {}) for topic, partitions in topics.items()], {},
+        )  # fmt: skip
+
+    def handle_response(self, response: Any) -> float | None:
+        # aiokafka reads the errors of version 0: the same without the tags
+        response.errors = [(topic, [code[:2] for code in partitions]) for topic, partitions, _ in response.errors]
+        backoff: float | None = super().handle_response(response)
+        return backoff
+
+
+class _EndTxnHandler(aiokafka_sender.EndTxnHandler):
+    def create_request(self) -> ExactRequest:
+        transaction = self._sender._txn_manager
+        return ExactRequest(
+            EndTxnRequest, transaction.transactional_id, transaction.producer_id, transaction.producer_epoch,
+            bool(self._commit_result), {},
+        )  # fmt: skip
+
+    def handle_response(self, response: Any) -> float | None:
+        backoff: float | None = super().handle_response(response)
+        if response.error_code == 0:
+            transaction = self._sender._txn_manager
+            transaction._pid_and_epoch = PidAndEpoch(response.producer_id, response.producer_epoch)
+            transaction._sequence_numbers.clear()
+        return backoff
+
+
+class FencedSender(aiokafka_sender.Sender):
+    """aiokafka's sender, with the offsets fenced by `membership` and a new epoch after each transaction."""
+
+    membership: Membership
+
+    async def _do_txn_offset_commit(self, offsets: Any, group_id: str) -> None:
+        node_id = await self._find_coordinator(CoordinationType.GROUP, group_id)
+        await _TxnOffsetCommitHandler(self, offsets, group_id, self.membership).do(node_id)
+
+    async def _do_txn_commit(self, commit_result: Any) -> None:
+        await self._message_accumulator.flush_for_commit()
+        if self._txn_manager.is_empty_transaction():
+            self._txn_manager.complete_transaction()
+            return
+        node_id = await self._find_coordinator(CoordinationType.TRANSACTION, self._txn_manager.transactional_id)
+        await _EndTxnHandler(self, commit_result).do(node_id)

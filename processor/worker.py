@@ -1,0 +1,6 @@
+"""The application for people who know Faust: ``faust -A processor.worker worker``."""
+
+from processor.settings import Settings
+from processor.stream.app import create_app
+
+app = create_app(Settings.load())

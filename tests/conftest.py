@@ -1,0 +1,25 @@
+"""What the tests of every layer share: one real Kafka for the whole run."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from processor.embedded import EmbeddedKafka
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[EmbeddedKafka]:
+    """Give the run's one Kafka, which starts when the first test asks for it.
+
+    Tests share it, so each keeps to topics, groups and transactional ids that begin with its `topic_prefix`.
+    A test that kills or suspends brokers starts an `EmbeddedKafka` of its own.
+    """
+    with EmbeddedKafka() as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """Give the test a prefix that no other test has, such as `t8f3a90b1.`."""
+    return f"t{secrets.token_hex(4)}."

@@ -1,0 +1,552 @@
+"""The rules of customer-service windows, told once more and as plainly as possible: the referee.
+
+`run` takes everything that lies on one partition of the two input topics and says what must come out of it
+when event time alone moves the clock (`clock = "event"`). It is written from the pages of the rules and of
+the contract and shares no code with the processor: where the two differ, one of them is wrong. Slow is fine.
+
+In the order of the file:
+
+1. `run` reads each topic, sets the dead letters aside, and takes the head with the earlier event time,
+   inbound first where equal. A topic's own order is never changed, even where its times go back.
+2. `_Partition.apply`: (a) all that falls due up to the event's time happens, in order of due time, then of
+   key; (b) the clock moves to the event's time, never back; (c) the event itself is applied.
+3. What a message, a send and a consent do.
+
+A window has no list of timers. Its due times are a function of its present state (`_Partition.dues`); the
+calendar holds the next one after the clock, and is told anew after whatever may have moved it. A due time at
+or before the clock is over for good: it fired, or it never will.
+"""
+
+import gc
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tests.model.policy import ModelPolicy
+from tests.model.records import Event, Record, TopicKind, error_code, read, rfc3339
+
+_TOPICS = {"inbound": "messages.inbound", "outbound": "messages.outbound"}
+_DIRECT_SEND_TYPES = ("text", "image", "video", "document", "interactive")
+
+
+class Output(NamedTuple):
+    """One event that must be seen on an output topic.
+
+    `event` is the complete CloudEvent without `specversion`, `source` and `sequence`, and without `policy` in
+    its data.
+    """
+
+    topic: str
+    id: str
+    key: str
+    event: dict[str, Any]
+
+
+class DeadLetter(NamedTuple):
+    """A record that could not be read: which one, and the contract's reason."""
+
+    topic: str
+    offset: int
+    reason: str
+
+
+@dataclass
+class Counts:
+    """How many records came to what. `records` is the sum of `applied` and `dead_letters`."""
+
+    records: int = 0
+    applied: int = 0
+    dead_letters: int = 0
+    late: int = 0
+    """Opening messages a window's length or more behind the clock."""
+    not_newer: int = 0
+    """Opening messages in time, of a closed window, but no newer than the last one known (W11).
+
+    A window that ends by expiry leaves none of these: they are late already. A refused one may (W12).
+    """
+    misplaced: int = 0
+    without_effect: int = 0
+    """Types of the tables that change nothing, and those that the policy keeps from opening."""
+    unknown: int = 0
+    """Types that are in no table, whatever came of them."""
+
+
+@dataclass
+class Result:
+    """All that a partition must have said and must know after its last event."""
+
+    outputs: list[Output] = field(default_factory=list)
+    windows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By key, the fields of `window-state` but `v` and `sequence`; times in Unix ms. No forgotten keys."""
+    consents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By key, `marketing` and `all`, each {`value`, `at`} or None where nothing was ever said."""
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    """Those of the inbound topic first, each topic's in the order of its offsets."""
+    counts: Counts = field(default_factory=Counts)
+    clock_ms: int | None = None
+    """The largest event time applied; None where no record could be read."""
+
+
+def run(inbound: Sequence[Record], outbound: Sequence[Record], policy: ModelPolicy, partitions: int) -> Result:
+    """Apply one partition's records of both topics, each in offset order, and return what must come of them.
+
+    `partitions` is the number of partitions of every topic, for the check of where a key belongs.
+    """
+    partition = _Partition(policy)
+    refused: dict[TopicKind, list[DeadLetter]] = {"inbound": [], "outbound": []}
+
+    def readable(kind: TopicKind, records: Iterable[Record]) -> Iterator[Event]:
+        for record in records:
+            event = read(record, policy, partitions)
+            if isinstance(event, str):
+                refused[kind].append(DeadLetter(_TOPICS[kind], record.offset, event))
+            else:
+                yield event
+
+    with _calm_collector():
+        for event in _merged(readable("inbound", inbound), readable("outbound", outbound)):
+            partition.apply(event)
+
+    result = partition.result()
+    result.dead_letters = refused["inbound"] + refused["outbound"]
+    result.counts.dead_letters = len(result.dead_letters)
+    result.counts.records = result.counts.applied + result.counts.dead_letters
+    return result
+
+
+@contextmanager
+def _calm_collector() -> Iterator[None]:
+    # Millions of dictionaries are made here and no cycle; the collector would look through them over and over.
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _merged(inbound: Iterator[Event], outbound: Iterator[Event]) -> Iterator[Event]:
+    said, sent = next(inbound, None), next(outbound, None)
+    while said is not None or sent is not None:
+        if sent is None or (said is not None and said.time_ms <= sent.time_ms):
+            assert said is not None
+            yield said
+            said = next(inbound, None)
+        else:
+            yield sent
+            sent = next(outbound, None)
+
+
+@dataclass(slots=True)
+class _Window:
+    """What is known of one window. Closed where `closed_at` is set. All times are event time in Unix ms."""
+
+    opened_at: int
+    expires_at: int
+    last_inbound_at: int
+    last_answer_at: int | None
+    closed_at: int | None = None
+
+    @property
+    def end(self) -> int:
+        return self.expires_at if self.closed_at is None else self.closed_at
+
+    @property
+    def unanswered(self) -> bool:
+        return self.last_answer_at is None or self.last_answer_at < self.last_inbound_at
+
+
+class _Consent(NamedTuple):
+    at: int
+    value: str
+
+
+class _Refusal(NamedTuple):
+    reason: str
+    provider_code: int | None
+    remedy: str
+
+
+_OPT_OUT = _Refusal("opt-out", None, "none")
+_MARKETING_OPT_OUT = _Refusal("marketing-opt-out", 131050, "none")
+_WINDOW_CLOSED = _Refusal("window-closed", 131047, "send-template")
+_NO_WINDOW = _Refusal("no-window", 131047, "send-template")
+_NO_CONSENT = _Refusal("no-consent", None, "ask-consent")
+
+
+class _Calendar:
+    """Which keys fall due when: each key at most once, none at a time that no longer holds."""
+
+    def __init__(self) -> None:
+        self._due_of: dict[str, int] = {}
+        self._keys_at: dict[int, set[str]] = {}
+        self._times: list[int] = []  # a heap; it may still have a time whose keys have all moved away
+
+    def set(self, key: str, due: int | None) -> None:
+        before = self._due_of.pop(key, None)
+        if before is not None:
+            self._keys_at[before].remove(key)
+            if not self._keys_at[before]:
+                del self._keys_at[before]
+        if due is not None:
+            self._due_of[key] = due
+            if due not in self._keys_at:
+                self._keys_at[due] = set()
+                heapq.heappush(self._times, due)
+            self._keys_at[due].add(key)
+
+    def take_up_to(self, time_ms: int) -> Iterator[tuple[int, str]]:
+        """Take out what is due at or before a time, in order; what is set meanwhile is seen too.
+
+        The order of the keys as text is that of their bytes, since a key is ASCII.
+        """
+        while self._times and self._times[0] <= time_ms:
+            due = heapq.heappop(self._times)
+            keys = self._keys_at.pop(due, set())
+            for key in keys:
+                del self._due_of[key]
+            for key in sorted(keys):
+                yield due, key
+
+
+class _Partition:
+    def __init__(self, policy: ModelPolicy) -> None:
+        self.policy = policy
+        self.clock: int = -(10**18)  # before all time
+        self.windows: dict[str, _Window] = {}
+        self.consents: dict[str, dict[str, _Consent | None]] = {}
+        self.calendar = _Calendar()
+        self.outputs: list[Output] = []
+        self.counts = Counts()
+
+    def result(self) -> Result:
+        windows = {
+            key: {
+                "status": "open" if window.closed_at is None else "closed",
+                "opened_at": window.opened_at,
+                "expires_at": window.expires_at,
+                "closed_at": window.closed_at,
+                # The only reason in scope: the provider's refusals (W12) and erasures come later.
+                "close_reason": None if window.closed_at is None else "expired",
+                "last_inbound_at": window.last_inbound_at,
+                "last_answer_at": window.last_answer_at,
+            }
+            for key, window in self.windows.items()
+        }
+        consents = {
+            key: {
+                scope: {"value": consent.value, "at": consent.at} if consent else None
+                for scope, consent in registers.items()
+            }
+            for key, registers in self.consents.items()
+        }
+        clock = self.clock if self.counts.applied else None
+        return Result(self.outputs, windows, consents, [], self.counts, clock)
+
+    # --- An event, and what falls due before it ------------------------------------------------------------
+
+    def apply(self, event: Event) -> None:
+        # Nothing is planned for a time at or before the clock, so an event behind it has nothing to wait for.
+        if event.time_ms > self.clock:
+            self.fire_up_to(event.time_ms)
+            self.clock = event.time_ms
+        self.counts.applied += 1
+        if event.sort == "unknown":
+            self.counts.unknown += 1
+        if event.sort == "misplaced":
+            self.counts.misplaced += 1
+        elif event.sort == "consent":
+            self.record_consent(event)
+        elif event.topic_kind == "inbound":
+            if self.opens(event):
+                self.receive(event)
+            else:
+                self.counts.without_effect += 1
+        elif event.sort == "echo":
+            self.answer(event)
+        elif event.sort == "without effect":
+            self.counts.without_effect += 1
+        else:
+            self.judge(event)
+
+    def dues(self, key: str) -> list[int]:
+        """All the times at which something is to happen to a window as it stands, past ones too."""
+        window = self.windows.get(key)
+        if window is None:
+            return []
+        if window.closed_at is not None:
+            return [window.closed_at + self.policy.retention_ms(_channel(key))]
+        warnings = [window.expires_at - threshold for threshold in self.policy.thresholds_ms]
+        return [*warnings, window.expires_at]
+
+    def plan(self, key: str, clock: int) -> None:
+        """E1: what comes next is the first due time after the clock, by the window as it is now."""
+        self.calendar.set(key, min((due for due in self.dues(key) if due > clock), default=None))
+
+    def fire_up_to(self, time_ms: int) -> None:
+        for due, key in self.calendar.take_up_to(time_ms):
+            window = self.windows[key]
+            if window.closed_at is not None:
+                del self.windows[key]  # retention is over: forgotten, without an event
+            elif due == window.expires_at:
+                window.closed_at = due  # W4: at the end exactly it is closed
+                self.emit_closed(key, window)
+            else:
+                threshold = window.expires_at - due
+                self.emit_expiring(key, window, threshold, remaining_ms=threshold)
+            self.plan(key, due)
+
+    # --- The customer's side -------------------------------------------------------------------------------
+
+    def opens(self, event: Event) -> bool:
+        """W2 W6 W7 W8 W13a: say whether an event of the customer's side opens or extends."""
+        policy, body = self.policy, event.body
+        match event.sort:
+            case "message":
+                return True
+            case "call":
+                return body.get("direction", "user") == "user" or body.get("outcome") == "accepted"
+            case "reaction":
+                return policy.reactions_open
+            case "unsupported":
+                code = error_code(body)
+                listed = None if code is None else policy.unsupported_opens.get(code)
+                return policy.unknown_types_open if listed is None else listed
+            case "call_permission_reply":
+                return body.get("response_source") in policy.call_permission_reply_opens
+            case "unknown":
+                return policy.unknown_types_open
+            case _:
+                return False
+
+    def receive(self, event: Event) -> None:
+        """Open or extend the window by an opening message at t."""
+        key, t = event.key, event.time_ms
+        expires_at = t + self.policy.window_length_ms(_channel(key))
+        if expires_at <= self.clock:  # W9: as old as a whole window: nothing is left of it
+            self.counts.late += 1
+            return
+        window = self.windows.get(key)
+        if window is not None and window.closed_at is None:  # W3
+            window.last_inbound_at = max(window.last_inbound_at, t)
+            window.expires_at = max(window.expires_at, expires_at)
+            self.plan(key, self.clock)
+            return
+        if window is not None and t <= window.last_inbound_at:  # W10 W11: nothing new
+            self.counts.not_newer += 1
+            return
+        last_answer_at = None if window is None else window.last_answer_at
+        window = self.windows[key] = _Window(t, expires_at, t, last_answer_at)
+        self.plan(key, self.clock)
+        self.emit_opened(key, window, event)
+        # E1a: of the thresholds that are past already, the smallest one warns at once.
+        past = [ms for ms in self.policy.thresholds_ms if expires_at - ms <= self.clock]
+        if past:
+            self.emit_expiring(key, window, min(past), remaining_ms=expires_at - self.clock)
+
+    def record_consent(self, event: Event) -> None:
+        """S4: keep the newest by its own time in the register that it names; equal times: revoked."""
+        registers = self.consents.setdefault(event.key, {"marketing": None, "all": None})
+        scope, value = event.body["scope"], event.body["value"]
+        known = registers[scope]
+        newer = known is None or event.time_ms > known.at
+        overrules = known is not None and event.time_ms == known.at and value == "revoked"
+        if newer or overrules:
+            registers[scope] = _Consent(event.time_ms, value)
+
+    def consent(self, key: str, scope: str) -> str | None:
+        known = self.consents.get(key, {}).get(scope)
+        return known.value if known else None
+
+    # --- The business's side -------------------------------------------------------------------------------
+
+    def answer(self, event: Event) -> None:
+        """Note that the business answered at t; where no window is known this leaves no trace."""
+        window = self.windows.get(event.key)
+        if window is not None:
+            before = window.last_answer_at
+            window.last_answer_at = event.time_ms if before is None else max(before, event.time_ms)
+
+    def judge(self, event: Event) -> None:
+        """Say whether a send may go; W5: it never touches the window's times."""
+        is_template = event.sort == "template"
+        intent = event.body.get("intent", "request")
+        origin = event.body.get("origin", "automation" if is_template else "agent")
+        window = self.windows.get(event.key)
+        is_open = window is not None and event.time_ms < window.end  # S8
+        refusal = self.refusal(event, is_open)
+        goes = refusal is None or self.policy.enforcement == "observe"
+        if origin == "agent" and (goes or intent == "done"):
+            self.answer(event)
+        if not goes:
+            assert refusal is not None
+            self.emit_rejected(event, intent, refusal)
+        elif intent == "request" and self.policy.emit_accepted:
+            self.emit_accepted(event, window if is_open else None, refusal)
+
+    def refusal(self, event: Event, is_open: bool) -> _Refusal | None:
+        """S1-S5: why a send may not go, the first reason of the contract's order; None where it may."""
+        category = _category(event)
+        if self.consent(event.key, "all") == "revoked" and category != "authentication":
+            return _OPT_OUT
+        if self.consent(event.key, "marketing") == "revoked" and category == "marketing":
+            return _MARKETING_OPT_OUT
+        if event.sort != "template" and not is_open and not self.is_direct_send(event):
+            return _WINDOW_CLOSED if event.key in self.windows else _NO_WINDOW
+        needs_opt_in = self.policy.marketing_needs_opt_in
+        asks = needs_opt_in == "always" or (needs_opt_in == "outside-window" and not is_open)
+        if category == "marketing" and asks and self.consent(event.key, "marketing") != "granted":
+            return _NO_CONSENT
+        return None
+
+    def is_direct_send(self, event: Event) -> bool:
+        """S3."""
+        named = self.policy.direct_send
+        return (
+            event.body["type"] in _DIRECT_SEND_TYPES
+            and _category(event) in ("utility", "authentication")
+            and ("*" in named or event.body["business_id"] in named)
+        )
+
+    # --- What is said --------------------------------------------------------------------------------------
+
+    def emit_opened(self, key: str, window: _Window, event: Event) -> None:
+        self.emit(
+            ("window-opened", "janela.window.opened.v1"),
+            f"{key}@{window.opened_at}/opened",
+            key,
+            window.opened_at,
+            {
+                "opened_at": rfc3339(window.opened_at),
+                "expires_at": rfc3339(window.expires_at),
+                "cause": {"id": event.body["id"], "type": event.body["type"]},
+            },
+        )
+
+    def emit_expiring(self, key: str, window: _Window, threshold_ms: int, remaining_ms: int) -> None:
+        if self.policy.expiring_unanswered_only and not window.unanswered:  # E3
+            return
+        threshold_seconds = threshold_ms // 1000
+        self.emit(
+            ("window-expiring", "janela.window.expiring.v1"),
+            f"{key}@{window.opened_at}/expiring/{window.expires_at}/{threshold_seconds}",
+            key,
+            window.expires_at - threshold_ms,
+            {
+                "opened_at": rfc3339(window.opened_at),
+                "expires_at": rfc3339(window.expires_at),
+                "threshold_seconds": threshold_seconds,
+                "remaining_seconds": remaining_ms // 1000,
+                "unanswered": window.unanswered,
+                "last_inbound_at": rfc3339(window.last_inbound_at),
+            },
+        )
+
+    def emit_closed(self, key: str, window: _Window) -> None:
+        self.emit(
+            ("window-closed", "janela.window.closed.v1"),
+            f"{key}@{window.opened_at}/closed",
+            key,
+            window.end,
+            {
+                "opened_at": rfc3339(window.opened_at),
+                "expires_at": rfc3339(window.expires_at),
+                "closed_at": rfc3339(window.end),
+                "reason": "expired",
+                "unanswered": window.unanswered,
+            },
+        )
+
+    def emit_accepted(self, event: Event, window: _Window | None, overlooked: _Refusal | None) -> None:
+        """Say that a send may go. `window` is the one that is open for it; `overlooked`: observe mode's."""
+        if overlooked is not None:
+            reason = None
+        elif window is not None:
+            reason = "window-open"
+        else:
+            reason = "template" if event.sort == "template" else "direct-send"
+        content: dict[str, Any] = {"send": event.body, "window": None, "reason": reason, "valid_until": None}
+        if window is not None:
+            content["window"] = {
+                "opened_at": rfc3339(window.opened_at),
+                "expires_at": rfc3339(window.expires_at),
+            }
+            if overlooked is None and self.refusal(event, is_open=False) is not None:
+                content["valid_until"] = rfc3339(window.end - self.policy.safety_margin_ms)
+        if overlooked is not None:
+            content["would_reject"] = {"reason": overlooked.reason, "remedy": overlooked.remedy}
+        self.emit(
+            ("send-accepted", "janela.send.accepted.v1"),
+            f"{event.key}/{event.body['id']}/accepted",
+            event.key,
+            event.time_ms,
+            content,
+        )
+
+    def emit_rejected(self, event: Event, intent: str, refusal: _Refusal) -> None:
+        window = self.windows.get(event.key)
+        self.emit(
+            ("send-rejected", "janela.send.rejected.v1"),
+            f"{event.key}/{event.body['id']}/rejected",
+            event.key,
+            event.time_ms,
+            {
+                "send": {
+                    "id": event.body["id"],
+                    "type": event.body["type"],
+                    "category": _category(event),
+                    "time": rfc3339(event.time_ms),
+                    "intent": intent,
+                    "context": event.body.get("context"),
+                },
+                "reason": refusal.reason,
+                "provider_code": refusal.provider_code,
+                "remedy": refusal.remedy,
+                "window": None if window is None else _last_known(window, event.time_ms),
+            },
+        )
+
+    def emit(self, topic_and_type: tuple[str, str], id_: str, key: str, time_ms: int, content: dict[str, Any]) -> None:
+        effects_from_ms = self.policy.effects_from_ms
+        if effects_from_ms is not None and time_ms < effects_from_ms:
+            return
+        topic, type_ = topic_and_type
+        channel, business_id, contact_id = key.split(":")
+        event = {
+            "id": id_,
+            "type": type_,
+            "subject": key,
+            "time": rfc3339(time_ms),
+            "data": {
+                "channel": channel,
+                "business_id": business_id,
+                "contact_id": contact_id,
+                **content,
+            },
+        }
+        self.outputs.append(Output(topic, id_, key, event))
+
+
+def _channel(key: str) -> str:
+    return key.partition(":")[0]
+
+
+def _category(event: Event) -> str:
+    """The category as it is judged: any case, an unknown one of a template is marketing, else service."""
+    category: str = event.body.get("category", "service").lower()
+    if category in ("marketing", "utility", "authentication"):
+        return category
+    return "marketing" if event.sort == "template" else "service"
+
+
+def _last_known(window: _Window, time_ms: int) -> dict[str, Any]:
+    closed = window.closed_at is not None
+    return {
+        "opened_at": rfc3339(window.opened_at),
+        "expires_at": rfc3339(window.expires_at),
+        "closed_at": rfc3339(window.end) if closed else None,
+        "closed_for_seconds": (time_ms - window.end) // 1000 if closed else None,
+    }

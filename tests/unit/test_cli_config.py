@@ -1,0 +1,127 @@
+"""`janela` itself, and `janela config`: exit codes, what is printed and where."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from processor import __version__
+from processor.cli.main import VERBS, laid_out, main
+from processor.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("nothing_set")
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def exit_code(*arguments: str) -> object:
+    """Run `janela` and give the code that it exits with."""
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    return caught.value.code
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("--version") == 0
+    assert capsys.readouterr().out == f"janela {__version__}\n"
+
+
+def test_the_help_lists_every_verb_with_its_sentence_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert exit_code("--help") == 0
+    out = capsys.readouterr().out
+    for verb, sentence in VERBS.items():
+        assert f"  {verb:<8}{sentence}\n" in out
+    assert "      janela up\n" in out
+
+
+def test_the_help_waits_for_no_client_and_no_settings() -> None:
+    words = "import sys, contextlib\nfrom processor.cli.main import main\n"
+    words += "with contextlib.suppress(SystemExit): main(['--help'])\n"
+    words += "print(sorted({'aiokafka', 'faust', 'pydantic', 'rich.console'} & sys.modules.keys()))"
+    out = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_help_with_examples_and_exit_codes(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    assert exit_code(verb, "--help") == 0
+    out = capsys.readouterr().out
+    if verb == "topics":  # its own verbs have them
+        assert exit_code(verb, "check", "--help") == 0
+        out = capsys.readouterr().out
+    assert "Examples:" in out
+    assert f"janela {verb}" in out
+    assert "Exit codes:" in out
+
+
+def test_a_verb_that_is_none_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("wacth") == 2
+    assert "Did you mean 'watch'?" in capsys.readouterr().err
+
+
+def test_paragraphs_with_indented_lines_keep_them() -> None:
+    assert laid_out("Do.\nMore.\n\nExamples:\n    janela x\n\nEnd.") == (
+        "Do.\nMore.\n\n\b\nExamples:\n    janela x\n\nEnd."
+    )
+    assert laid_out("\b\nExamples:\n    janela x") == "\b\nExamples:\n    janela x"
+
+
+def test_config_shows_each_setting_with_its_value_and_source(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("janela.toml").write_text('app_id = "shop"', "utf-8")
+    monkeypatch.setenv("JANELA_PARTITIONS", "6")
+    assert exit_code("config") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["app_id", "shop", "file", "janela.toml"] in rows
+    assert ["partitions", "6", "environment", "JANELA_PARTITIONS"] in rows
+    assert ["clock", "live", "default"] in rows
+    assert ["enforcement", "enforce"] in rows  # the policy's
+
+
+def test_config_explains_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("config", "--explain") == 0
+    assert "a whole number from 5 to 1000" in " ".join(capsys.readouterr().out.split())
+
+
+def test_config_in_json_has_settings_and_policy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JANELA_EXPIRING_BEFORE", "4h,1h")
+    assert exit_code("config", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"].keys() == Settings.model_fields.keys()
+    assert found["settings"]["expiring_before"]["value"] == "4h,1h"
+    assert found["settings"]["expiring_before"]["source"] == "environment JANELA_EXPIRING_BEFORE"
+    assert found["settings"]["partitions"]["environment"] == "JANELA_PARTITIONS"
+    assert found["policy"]["expiring_before_ms"] == [14_400_000, 3_600_000]
+    assert found["policy"]["version"] == Settings(expiring_before="4h,1h").policy().version
+
+
+def test_config_with_errors_tells_all_of_them_on_stderr_and_exits_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JANELA_PARTITIONS", "0")
+    monkeypatch.setenv("JANELA_CLOK", "event")
+    assert exit_code("config") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split()[0] for line in err.splitlines()] == ["JANELA_CLOK", "JANELA_PARTITIONS"]
+
+
+def test_config_takes_the_file_that_it_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text("partitions = 3", "utf-8")
+    assert exit_code("config", "--config", "other.toml") == 0
+    assert "file other.toml" in capsys.readouterr().out
+    assert exit_code("config", "--config", "away.toml") == 2
+    assert capsys.readouterr().err.startswith('JANELA_CONFIG: found "away.toml" (argument), No such file')

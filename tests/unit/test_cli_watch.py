@@ -1,0 +1,112 @@
+"""`janela watch`: the order of what a fetch brings, and how it reads."""
+
+import json
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+
+from processor.cli.main import main
+from processor.cli.watch import TOPICS, Kind, in_order, line
+from processor.contract import topics
+from tests.examples import OutputExample, output_examples
+
+pytestmark = pytest.mark.usefixtures("nothing_set")
+
+KINDS = {topic: kind for kind, topic in TOPICS.items()}
+EXAMPLES = [example for topic in TOPICS.values() for example in output_examples(topic, "good")]
+
+
+def record(topic: str, partition: int, value: dict[str, Any] | None, key: str = "whatsapp:1:2") -> Any:
+    """Give a record as a consumer does."""
+    raw = None if value is None else json.dumps(value).encode()
+    return ConsumerRecord(topic, partition, 0, 1_795_373_239_000, 0, key.encode(), raw, 0, 0, len(raw or b""), ())
+
+
+def fetch(*records: Any) -> dict[TopicPartition, list[Any]]:
+    """Group records as a fetch does: by topic and partition."""
+    found: dict[TopicPartition, list[Any]] = {}
+    for each in records:
+        found.setdefault(TopicPartition(each.topic, each.partition), []).append(each)
+    return found
+
+
+def event(sequence: int, minute: int) -> dict[str, Any]:
+    return {"time": f"2026-11-22T18:{minute:02d}:00.000Z", "sequence": f"{sequence:020d}"}
+
+
+def test_one_partition_comes_in_order_of_sequence_over_all_topics() -> None:
+    fetched = fetch(
+        record("window-opened", 0, event(1, 10)),
+        record("window-opened", 0, event(4, 20)),
+        record("window-closed", 0, event(3, 40)),  # its time is later, its sequence is not
+        record("send-rejected", 0, event(2, 5)),
+    )
+    assert [seen.sequence for seen in in_order(fetched, KINDS)] == [1, 2, 3, 4]
+
+
+def test_partitions_are_laid_together_by_time_and_keep_their_own_order() -> None:
+    fetched = fetch(
+        record("window-opened", 0, event(1, 10)),
+        record("window-closed", 0, event(2, 5)),
+        record("window-opened", 1, event(1, 7)),
+        record("window-closed", 1, event(2, 30)),
+    )
+    seen = list(in_order(fetched, KINDS))
+    assert [each.time[14:16] for each in seen] == ["07", "10", "05", "30"]
+
+
+def test_a_tombstone_keeps_its_place_behind_the_record_before_it() -> None:
+    fetched = fetch(
+        record("window-state", 0, {"v": 1, "sequence": f"{7:020d}"}, "whatsapp:1:2"),
+        record("window-state", 0, None, "whatsapp:1:3"),
+        record("window-state", 0, {"v": 1, "sequence": f"{9:020d}"}, "whatsapp:1:4"),
+        record("window-closed", 0, event(8, 0)),
+    )
+    seen = list(in_order(fetched, KINDS))
+    assert [each.contact_id for each in seen if each.kind is Kind.STATE] == ["2", "3", "4"]
+    assert seen[1].value == {}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.event}/{example.name}")
+def test_every_good_example_reads_as_one_line(example: OutputExample) -> None:
+    key = example.value.get("subject", "whatsapp:1:2")
+    (seen,) = in_order(fetch(record(example.event, 0, example.value, key)), KINDS)
+    text = line(seen).plain
+    assert "\n" not in text
+    assert f"{seen.kind}  " in text
+    assert key in text
+
+
+def test_a_rejection_says_why_since_when_and_what_to_do_instead() -> None:
+    data = {
+        "send": {"id": "out-1", "type": "text"},
+        "reason": "window-closed",
+        "remedy": "send-template",
+        "window": {"closed_for_seconds": 5400},
+    }
+    (seen,) = in_order(fetch(record("send-rejected", 0, event(1, 47) | {"data": data})), KINDS)
+    head, what = line(seen).plain.split("  whatsapp:1:2  ")
+    assert head == "2026-11-22 18:47:00  rejected"
+    assert what == "text out-1: window-closed, closed for 1h30m; send-template"
+
+
+def test_a_tombstone_reads_as_forgotten() -> None:
+    (seen,) = in_order(fetch(record("window-state", 0, None)), KINDS)
+    assert line(seen).plain.endswith("state     whatsapp:1:2  forgotten")
+
+
+def test_what_is_watched_are_the_topics_of_the_contract() -> None:
+    of_contract = {topic.name for topic in topics() if topic.role in ("output", "state")}
+    assert set(TOPICS.values()) == of_contract - {"consent-state"}
+
+
+def test_without_a_broker_it_ends_with_one_line_and_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["watch", "--bootstrap-servers", "127.0.0.1:1"])
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (told,) = err.splitlines()
+    assert "127.0.0.1:1" in told
+    assert "janela kafka" in told

@@ -18,7 +18,7 @@ RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help run setup test check test-unit test-chaos bench fmt lock clean
+.PHONY: help run setup environment test check test-unit test-chaos bench fmt lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -71,9 +71,13 @@ clean:  ## Take away what was made here: the environment, the caches, the embedd
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
 NEEDED  := janela needs Python 3.11 or newer with its venv module
 
+$(LOCKED): requirements.lock
+	@git diff --no-index --quiet $< $(VENV)/$< 2>/dev/null || $(MAKE) environment
+	@touch $@
+
 # 1 an empty environment, with the lock's own pip: that of an older Python takes twice as long for what follows
 # 2 exactly what the lock names, counted as it comes (the whole story is in set-up.log)
-$(LOCKED): requirements.lock
+environment:
 	@test -n "$(PYTHON)" || { echo "$(NEEDED): none of $(PYTHONS) is one" \
 	    "(python3: $$(python3 --version 2>&1 | head -n 1)). Or say where it is: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c '$(RUNS_VENV)' 2>/dev/null || { echo "$(NEEDED): $(PYTHON) is not one" \
@@ -91,7 +95,7 @@ $(LOCKED): requirements.lock
 	            pip-failed) printf "$$tell" ""; tail -n 20 $(VENV)/set-up.log >&2; exit 1 ;; \
 	        esac; printf '%s\n' "$$line" >>$(VENV)/set-up.log; \
 	    done; printf "$$tell" ""; }
-	@touch $@
+	@cp requirements.lock $(VENV)/
 
 # 3 this checkout, as it stands
 $(STAMP): $(LOCKED) pyproject.toml

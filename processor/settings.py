@@ -231,9 +231,9 @@ class Settings(BaseSettings):
     session_timeout_ms: Whole = Field(default=10_000, ge=GROUP_TIMEOUT_MIN_MS, le=60_000)
     """When the group gives a silent worker's partitions away (ms). Default: outlasts a pause of the garbage
     collector, and a dead worker is soon replaced."""
-    transaction_timeout_ms: Whole = Field(default=10_000, ge=GROUP_TIMEOUT_MIN_MS, le=60_000)
-    """When the broker ends a transaction that a worker left open (ms). Default: by then the group has moved
-    on too."""
+    transaction_timeout_ms: Whole = Field(default=30_000, ge=GROUP_TIMEOUT_MIN_MS, le=60_000)
+    """When the broker ends a transaction that a worker left open (ms); one that takes four fifths of it ends the
+    worker. Default: a broker that stands still for 20 s is waited for; a successor ends what a dead worker left."""
     broker_wait_seconds: Whole = Field(default=30, ge=0, le=3600)
     """How long to wait at start for a broker that is away (s). Default: one that starts alongside is up."""
     watchdog_seconds: Whole = Field(default=60, ge=10, le=3600)

@@ -12,6 +12,7 @@ import heapq
 import json
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
@@ -27,15 +28,18 @@ HOURS: Final = (2, 1, 1, 1, 1, 2, 4, 8, 13, 18, 22, 20, 15, 17, 21, 22, 20, 17, 
 BUSIEST: Final = max(HOURS)
 MEAN_BUSYNESS: Final = sum(HOURS) / len(HOURS)
 
-EVENTS_A_STORY: Final = 3.26
+EVENTS_A_STORY: Final = 3.51
 """On average, what the network doubles and damages included; measured, and held by a test."""
-EVENTS_A_CAMPAIGN_CONTACT: Final = 1.91
+EVENTS_A_CAMPAIGN_CONTACT: Final = 1.92
 """The same for each contact of a campaign: its template, and what some answer."""
-CAMPAIGN_SHARE: Final = 0.25
+CAMPAIGN_SHARE: Final = 0.35
 """Of a day's events, those that campaigns bring about."""
 CAMPAIGN_OFFSETS_MS: Final = (0, 2 * HOUR_MS)
 """When the campaigns of a day go out, counted from the hour at which the traffic began. So where the traffic ends a
 number of whole days later, windows of the first one's answers are about to end, and those of the second to warn."""
+
+REGULARS_SHARE: Final = 0.7
+"""Of the stories, at most, those of customers that come back."""
 
 LATE_SHARE: Final = 0.012
 DOUBLED_SHARE: Final = 0.012
@@ -80,6 +84,44 @@ class Happening(NamedTuple):
 
 
 Story = Iterator[Happening]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Which event time belongs to which second of a run: past days first, fast, and from the present on as it is."""
+
+    begin_ms: int
+    """Event time at the start."""
+    began_ms: int
+    """Wall clock at the start."""
+    simulated_s: float
+    """How many seconds of the run the days from `begin_ms` on take; then the present is reached."""
+
+    @property
+    def present_ms(self) -> int:
+        """Event time at which the simulated days reach the wall clock."""
+        return self.began_ms + int(self.simulated_s * SECOND_MS)
+
+    @property
+    def days(self) -> float:
+        """How many days are simulated."""
+        return (self.present_ms - self.begin_ms) / DAY_MS
+
+    def is_simulated(self, elapsed_s: float) -> bool:
+        """Whether the present is still to come."""
+        return elapsed_s < self.simulated_s
+
+    def speed(self, elapsed_s: float) -> float:
+        """How many seconds pass in one: 1 from the present on."""
+        if not self.is_simulated(elapsed_s):
+            return 1
+        return (self.present_ms - self.begin_ms) / (self.simulated_s * SECOND_MS)
+
+    def event_time_ms(self, elapsed_s: float) -> int:
+        """What time it is in the events, so many seconds after the start."""
+        if not self.is_simulated(elapsed_s):
+            return self.began_ms + int(elapsed_s * SECOND_MS)
+        return self.begin_ms + int((self.present_ms - self.begin_ms) * elapsed_s / self.simulated_s)
 
 
 class Traffic:
@@ -144,14 +186,16 @@ class Traffic:
 
     def _draw_next_story(self) -> int:
         """Draw from a Poisson process whose rate follows the hours: at the rate of the busiest, then thinned out."""
-        campaigns = len(CAMPAIGN_OFFSETS_MS) * self._campaign_contacts() * EVENTS_A_CAMPAIGN_CONTACT
-        stories_per_day = max(self._events_per_day - campaigns, 1) / EVENTS_A_STORY
-        busiest_rate = stories_per_day / DAY_MS * BUSIEST / MEAN_BUSYNESS
+        busiest_rate = self._stories_per_day() / DAY_MS * BUSIEST / MEAN_BUSYNESS
         at_ms = float(self._now_ms)
         while True:
             at_ms += self._random.expovariate(busiest_rate)
             if self._random.random() * BUSIEST < HOURS[int(at_ms / HOUR_MS) % 24]:
                 return int(at_ms) + 1
+
+    def _stories_per_day(self) -> float:
+        campaigns = len(CAMPAIGN_OFFSETS_MS) * self._campaign_contacts() * EVENTS_A_CAMPAIGN_CONTACT
+        return max(self._events_per_day - campaigns, 1) / EVENTS_A_STORY
 
     def _campaign_contacts(self) -> int:
         wanted = self._events_per_day * CAMPAIGN_SHARE / len(CAMPAIGN_OFFSETS_MS) / EVENTS_A_CAMPAIGN_CONTACT
@@ -178,8 +222,11 @@ class Traffic:
     # ------------------------------------------------------------------------------------------- the customers
 
     def _some_customer(self) -> Customer:
-        """Choose one who comes back, some more often than others, or one who was never here."""
-        if self._random.random() < 0.3:
+        """Choose one who comes back, some more often than others, or one who was never here.
+
+        However much traffic there is, one who comes back does so about once a day.
+        """
+        if self._random.random() >= min(REGULARS_SHARE, self._regulars / self._stories_per_day()):
             return self._newcomer()
         return _customer(int(self._regulars * self._random.random() ** 1.5))
 
@@ -194,7 +241,7 @@ class Traffic:
         yield self._message(who, at_ms)
         if self._chance(0.4):
             yield self._send(who, at_ms + 2 * SECOND_MS, "text", origin="automation", body="Hello! We answer soon.")
-        while self._chance(0.8):
+        while self._chance(0.88):
             at_ms = self._later(at_ms, 8 * MINUTE_MS)
             yield self._reply(who, at_ms)
             if self._chance(0.4):
@@ -371,7 +418,7 @@ _Damage = Callable[[Record, dict[str, Any]], tuple[bytes, bytes]]
 
 
 def _cut_off(record: Record, fields: dict[str, Any]) -> tuple[bytes, bytes]:
-    return record.key, record.value[: len(record.value) // 2]
+    return record.key, _wire(fields)[: len(record.value) // 2]
 
 
 def _without_type(record: Record, fields: dict[str, Any]) -> tuple[bytes, bytes]:

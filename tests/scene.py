@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from processor.core.consent import Consents
 from processor.core.decisions import Accepted, Closed, Decision, Effects, Expiring, Opened, Rejected
 from processor.core.events import (
+    OPENING_TYPES,
     Call,
     CallPermissionReply,
     Consent,
+    DoubtfulMessage,
     Echo,
     Event,
     Message,
@@ -35,7 +37,8 @@ OTHER_KEY = b"whatsapp:100200300:5511900010002"
 
 def said(after: int, type_: str = "text", *, id_: str = "m1", key: bytes = KEY) -> Message:
     """Give a message of the customer."""
-    return Message(key, T0 + after, id_, type_)
+    kind = Message if type_ in OPENING_TYPES else DoubtfulMessage
+    return kind(key, T0 + after, id_, type_)
 
 
 def called(after: int, direction: str = "user", outcome: str = "", *, key: bytes = KEY) -> Call:

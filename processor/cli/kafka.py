@@ -147,12 +147,14 @@ def run_beside(broker: EmbeddedKafka, command: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     code = child.wait()
+    if code < 0:
+        code = BY_SIGNAL - code
     try:
         broker.check()
     except EmbeddedKafkaError as error:
         _complain(error)
         return code or ENDED_BY_ITSELF
-    return BY_SIGNAL - code if code < 0 else code
+    return code
 
 
 def _complain(error: EmbeddedKafkaError) -> None:

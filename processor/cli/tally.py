@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError
 
 from processor import topics
 from processor.cli.watch import EVENTS, TOPICS, Kind, Seen, in_order
@@ -23,7 +23,7 @@ RATE_SECONDS: Final = 3
 
 _INPUTS: Final = ("messages.inbound", "messages.outbound")
 _DEAD_LETTERS: Final = "dead-letters"
-_NOT_YET: Final = (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError)
+_NOT_YET: Final = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 
 
 class OpenWindow(NamedTuple):
@@ -59,6 +59,11 @@ class Tally:
         self.clock_ms = 0
         """How far the worker has come: the largest committed clock of its partitions; 0 before its first commit."""
         self.history: deque[Second] = deque(maxlen=HISTORY_SECONDS)
+        self._before = (0, 0)
+
+    def begin(self) -> None:
+        """Say that what is there by now came before the run proper."""
+        self._before = self.records_in, self.events_out
 
     @property
     def events_out(self) -> int:
@@ -81,10 +86,16 @@ class Tally:
         """Remember how much there is, for the rates; to be called once a second."""
         self.history.append(Second(at_s, self.records_in, self.events_out))
 
+    def mean_rates(self, over_s: float) -> tuple[float, float]:
+        """Records in and events out, a second, since the run began that many seconds ago."""
+        records_before, events_before = self._before
+        over_s = max(over_s, 1e-3)
+        return (self.records_in - records_before) / over_s, (self.events_out - events_before) / over_s
+
     def rates(self) -> tuple[float, float]:
         """Records in and events out, a second."""
         recent = list(self.history)[-RATE_SECONDS - 1 :]
-        if len(recent) < 2:  # noqa: PLR2004 (a rate lies between two moments)
+        if len(recent) < 2:
             return 0.0, 0.0
         first, last = recent[0], recent[-1]
         span_s = max(last.at_s - first.at_s, 1e-3)
@@ -155,13 +166,13 @@ class Reader:
         tally.clock_ms = max((clock_ms for _, clock_ms in committed.values()), default=0)
 
     async def follow(self) -> None:
-        """Take and gauge for ever, the one a few times and the other once a second."""
+        """Take and gauge for ever, and note how much there is each second."""
         noted_s = 0.0
         while True:
             await self.take()
+            await self.gauge()
             if (now_s := time.monotonic()) - noted_s >= 1:
                 noted_s = now_s
-                await self.gauge()
                 self.tally.note_second(now_s)
 
     async def catch_up(self, limit_s: float) -> None:

@@ -10,12 +10,10 @@ def worker() -> NoReturn:
 
     Stops on SIGTERM or Ctrl-C: finishes the transaction under way, leaves the group, and exits with 0.
 
-    \b
     Examples:
       janela worker
       JANELA_CLOCK=event JANELA_EMIT_ACCEPTED=false janela worker
 
-    \b
     Exit codes:
       0  stopped as asked
       2  refused to run: settings, topics, or a committed state that needs a person

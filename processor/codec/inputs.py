@@ -67,7 +67,9 @@ class _Record(msgspec.Struct, gc=False):
 
 
 class _Status(_Record, gc=False):
-    """A delivery status bears the id of the send that it speaks of, not one of its own."""
+    """A delivery status bears the id of the send that it speaks of, and need not have one of its own."""
+
+    id: _Id | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Common(_Record, gc=False, kw_only=True):
@@ -148,7 +150,7 @@ class InputDecoder:
                 return self._carefully(True, key, value, timestamp_ms, headers)
             if wire.type in core.OPENING_TYPES:
                 event_time_ms = parse_time(wire.time)
-                home_key = self._home_key(key, wire)
+                home_key = self._home_key(key, f"{wire.channel}:{wire.business_id}:{wire.contact_id}".encode())
                 if event_time_ms is not None and event_time_ms <= timestamp_ms and home_key is not None:
                     return core.Message(home_key, event_time_ms, wire.id, wire.type)
         return self._carefully(True, key, value, timestamp_ms, headers)
@@ -164,18 +166,17 @@ class InputDecoder:
                 return self._carefully(False, key, value, timestamp_ms, headers)
             if wire.type in core.FREE_FORM_TYPES and wire.context is None:
                 event_time_ms = parse_time(wire.time)
-                home_key = self._home_key(key, wire)
+                home_key = self._home_key(key, f"{wire.channel}:{wire.business_id}:{wire.contact_id}".encode())
                 if event_time_ms is not None and event_time_ms <= timestamp_ms and home_key is not None:
-                    category = judged_category(wire.type, wire.category)
+                    category = judged_category(wire.type, wire.category) if wire.category else "service"
                     by_agent, is_done = wire.origin != "automation", wire.intent == "done"
                     return core.Send(
                         home_key, event_time_ms, wire.id, wire.type, category, is_done, by_agent, None, value
                     )
         return self._carefully(False, key, value, timestamp_ms, headers)
 
-    def _home_key(self, key: bytes | None, wire: _PlainMessage) -> bytes | None:
+    def _home_key(self, key: bytes | None, body_key: bytes) -> bytes | None:
         """Give the window key where the record's key is the body's and on its partition; else None."""
-        body_key = f"{wire.channel}:{wire.business_id}:{wire.contact_id}".encode()
         if key != body_key and self._check_keys:
             return None
         if body_key in self._checked or body_key in self._known:
@@ -266,7 +267,10 @@ def _typed(form: type[_Record], value: bytes, fields: dict[str, msgspec.Raw]) ->
     except RecursionError:
         return DeadLetter("bad-field", "nested too deeply")
     except msgspec.MsgspecError as error:
-        return DeadLetter("bad-field", str(error))
+        text = str(error)
+        if text.startswith("Invalid enum value"):  # msgspec quotes the value, which may be somebody's number
+            text = f"Not one of the words allowed - at {text.rpartition(' - at ')[2]}"
+        return DeadLetter("bad-field", text)
     if isinstance(wire, _Send) and wire.context is not None and len(bytes(fields["context"])) > CONTEXT_BYTES_MAX:
         return DeadLetter("bad-field", f"context is larger than {CONTEXT_BYTES_MAX} bytes - at `$.context`")
     return wire
@@ -291,7 +295,8 @@ def _inbound_event(wire: _Record, key: bytes, event_time_ms: int) -> core.Event:
         case _CallPermissionReply():
             return core.CallPermissionReply(key, event_time_ms, wire.id, type_, wire.response_source or "")
         case _Common() if type_ not in core.MISPLACED_INBOUND_TYPES | core.SILENT_INBOUND_TYPES:
-            return core.Message(key, event_time_ms, wire.id, type_)
+            kind = core.Message if type_ in core.OPENING_TYPES else core.DoubtfulMessage
+            return kind(key, event_time_ms, wire.id, type_)
     return core.Noted(key, event_time_ms, "silent" if type_ in core.SILENT_INBOUND_TYPES else "misplaced")
 
 

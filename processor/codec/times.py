@@ -1,7 +1,7 @@
 """Times on the wire: RFC 3339 or Unix digits in, RFC 3339 in UTC with milliseconds out.
 
-The usual form is read and written in two parts, the minute (cached) and what follows it (a table of the 60,000 texts
-that there are, 9 MB): thrice as fast as `datetime`, and there are three or four times in every output.
+The usual form is read and written in three parts, the minute (cached), the second and the millisecond (small tables
+that stay in the processor's cache): twice as fast as `datetime`, and there are three or four times in every output.
 """
 
 import re
@@ -13,8 +13,10 @@ _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
 _MINUTE_MS: Final = 60_000
-_TAILS: Final = [f"{ms // 1000:02d}.{ms % 1000:03d}Z" for ms in range(_MINUTE_MS)]
-_TAIL_MS: Final = {tail: ms for ms, tail in enumerate(_TAILS)}
+_SECONDS: Final = [f"{second:02d}" for second in range(60)]
+_MILLISECONDS: Final = [f".{ms:03d}Z" for ms in range(1000)]
+_MS_OF_SECOND: Final = {text: second * 1000 for second, text in enumerate(_SECONDS)}
+_MS_OF_MILLISECOND: Final = {text: ms for ms, text in enumerate(_MILLISECONDS)}
 
 
 def parse_time(time: object) -> int | None:
@@ -24,9 +26,9 @@ def parse_time(time: object) -> int | None:
     integer or as digits in a string.
     """
     if type(time) is str:
-        tail_ms = _TAIL_MS.get(time[17:])
-        if tail_ms is not None and (minute_ms := _minute_ms(time[:17])) is not None:
-            return minute_ms + tail_ms
+        ms, second_ms = _MS_OF_MILLISECOND.get(time[19:]), _MS_OF_SECOND.get(time[17:19])
+        if ms is not None and second_ms is not None and (minute_ms := _minute_ms(time[:17])) is not None:
+            return minute_ms + second_ms + ms
         if time.isascii() and time.isdigit():
             return int(time) * (1000 if len(time) == 10 else 1) if len(time) in (10, 13) else None
         return _parse_rfc_3339(time)
@@ -40,7 +42,7 @@ def parse_time(time: object) -> int | None:
 def format_time(time_ms: int) -> str:
     """Write ms since the epoch as ``2026-11-22T18:47:19.000Z``."""
     minute, ms = divmod(time_ms, _MINUTE_MS)
-    return _minute(minute) + _TAILS[ms]
+    return f"{_minute(minute)}{_SECONDS[ms // 1000]}{_MILLISECONDS[ms % 1000]}"
 
 
 def _parse_rfc_3339(time: str) -> int | None:

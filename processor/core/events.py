@@ -66,26 +66,30 @@ class Event(msgspec.Struct, gc=False):
 
 
 class Message(Event, gc=False):
-    """A message of the customer; whether it opens a window is the policy's to say (W2-W8, W13a)."""
+    """A message of the customer of one of `OPENING_TYPES` (W2, W3)."""
 
     id: str
     type: str
 
 
-class Call(Message, gc=False):
+class DoubtfulMessage(Message, gc=False):
+    """Of another type: whether it opens a window is the policy's to say, by its type or one field (W6, W7, W13a)."""
+
+
+class Call(DoubtfulMessage, gc=False):
     """A call: `direction` is ``user`` or ``business``, `outcome` the provider's word or empty (W6)."""
 
     direction: str
     outcome: str
 
 
-class Unsupported(Message, gc=False):
+class Unsupported(DoubtfulMessage, gc=False):
     """A message that the provider could not pass on; `error_code` as digits, or empty (W7)."""
 
     error_code: str
 
 
-class CallPermissionReply(Message, gc=False):
+class CallPermissionReply(DoubtfulMessage, gc=False):
     """An answer to a request for call permission; `response_source` may be empty (W7)."""
 
     response_source: str

@@ -12,10 +12,10 @@ from processor.core.consent import Consents
 from processor.core.decisions import Effects
 from processor.core.events import (
     FREE_FORM_TYPES,
-    OPENING_TYPES,
     Call,
     CallPermissionReply,
     Consent,
+    DoubtfulMessage,
     Echo,
     Event,
     Message,
@@ -36,16 +36,17 @@ class Partition:
 
     def __init__(self, policy: Policy) -> None:
         """Start with no contact known and the clock at zero."""
-        self.windows = Windows(policy)
-        self.consents: dict[bytes, Consents] = {}
         self.counts: Counter[str] = Counter()
         """Events that changed no window, by cause: late, misplaced, silent, unknown-type."""
+        self.windows = Windows(policy, self.counts)
+        self.consents: dict[bytes, Consents] = {}
         self._policy = policy
         self._on: dict[type[Event], Callable[..., None]] = {
-            Message: self._on_message,
-            Call: self._on_message,
-            Unsupported: self._on_message,
-            CallPermissionReply: self._on_message,
+            Message: self.windows.on_message,
+            DoubtfulMessage: self._on_doubtful_message,
+            Call: self._on_doubtful_message,
+            Unsupported: self._on_doubtful_message,
+            CallPermissionReply: self._on_doubtful_message,
             Send: self._on_send,
             Echo: self._on_echo,
             Consent: self._on_consent,
@@ -107,13 +108,11 @@ class Partition:
         windows.clock_ms = max(windows.clock_ms, clock_ms)
         return True
 
-    def _on_message(self, message: Message, effects: Effects) -> None:
-        if message.type not in OPENING_TYPES and not self._opens(message):
-            return
-        if not self.windows.on_message(message, effects):
-            self.counts["late"] += 1
+    def _on_doubtful_message(self, message: DoubtfulMessage, effects: Effects) -> None:
+        if self._opens(message):
+            self.windows.on_message(message, effects)
 
-    def _opens(self, message: Message) -> bool:
+    def _opens(self, message: DoubtfulMessage) -> bool:
         """W6, W7, W13a: the types whose effect hangs on the policy or on one of their fields."""
         match message:
             case Call():
@@ -123,7 +122,7 @@ class Partition:
                 return by_code.get(message.error_code, self._policy.unknown_types_open)
             case CallPermissionReply():
                 return message.response_source in self._policy.call_permission_reply_opens
-            case Message(type="reaction"):
+            case DoubtfulMessage(type="reaction"):
                 return self._policy.reactions_open
         self.counts["unknown-type"] += 1
         return self._policy.unknown_types_open

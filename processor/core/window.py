@@ -24,6 +24,7 @@ Theory of operation
 test walks through every row.
 """
 
+from collections import Counter
 from typing import Literal
 
 import msgspec
@@ -32,7 +33,6 @@ from processor.core.decisions import Closed, Effects, Expiring, Opened
 from processor.core.events import Message
 from processor.core.policy import SECOND_MS, Policy
 from processor.core.timers import Timers
-
 
 Status = Literal["absent", "open", "closed"]
 """Where a key's window stands; absent is a key that was never known, or has been forgotten."""
@@ -87,12 +87,14 @@ class Windows(dict[bytes, Window]):
     partition, before a step.
     """
 
-    def __init__(self, policy: Policy) -> None:
-        """Start empty."""
+    def __init__(self, policy: Policy, counts: Counter[str]) -> None:
+        """Start empty; messages that come too late are added to `counts` (W9)."""
+        self._counts = counts
         self.clock_ms = 0
         self.timers = Timers(self.next_due_ms)
         self._policy = policy
         self._emit_from_ms = policy.effects_from_ms
+        self._retention_ms = policy.closed_retention_ms
         self._thresholds_ms = policy.expiring_before_ms
         self._longest_threshold_ms = max(policy.expiring_before_ms, default=0)
         lengths = set(policy.window_ms.values())
@@ -106,31 +108,35 @@ class Windows(dict[bytes, Window]):
 
     # The two triggers: a message, and time.
 
-    def on_message(self, message: Message, effects: Effects) -> bool:
-        """Apply a message that may open a window, with the clock at or after its time. False: it came too late (W9)."""
+    def on_message(self, message: Message, effects: Effects) -> None:
+        """Apply a message that opens or extends, with the clock at or after its time, unless it is too late (W9)."""
         event_time_ms, key = message.event_time_ms, message.key
         length_ms = self._only_length_ms or self._policy.window_ms_of(key)
         if event_time_ms + length_ms <= self.clock_ms:
-            return False
+            self._counts["late"] += 1
+            return
         window = self.get(key)
         if window is not None and window.closed_at is None:  # the hot path: its row of the table, spelled out
             self.extend(window, message, length_ms, effects)
         else:
             status: Status = "absent" if window is None else "closed"
             self._steps[status, "message"](window, message, length_ms, effects)
-        return True
 
     def on_due(self, key: bytes, due_ms: int, effects: Effects) -> None:
         """Look at a key whose timer came up: take the step that is due now, and arm the next timer."""
         if (window := self.get(key)) is None:
             return
-        if self._next_due_ms(window, due_ms - 1) == due_ms:
-            if window.closed_at is not None:
-                trigger: Trigger = "retention due"
-            else:
-                trigger = "end due" if due_ms == window.expires_at else "threshold due"
+        trigger: Trigger | None = None
+        if window.closed_at is not None:
+            if window.closed_at + self._retention_ms <= due_ms:
+                trigger = "retention due"
+        elif window.expires_at <= due_ms:
+            trigger = "end due"
+        elif window.expires_at - due_ms in self._thresholds_ms:
+            trigger = "threshold due"
+        if trigger is not None:
             self._steps[window.status, trigger](key, window, due_ms, effects)
-        if key in self:
+        if trigger != "retention due":
             self.timers.arm(self._next_due_ms(window, due_ms), key)
 
     # The steps of the table.
@@ -209,7 +215,7 @@ class Windows(dict[bytes, Window]):
         if after_ms < 0:
             after_ms = self.clock_ms
         if window.closed_at is not None:  # never in the past, even if the policy's retention was shortened
-            return max(window.closed_at + self._policy.closed_retention_ms, after_ms + 1)
+            return max(window.closed_at + self._retention_ms, after_ms + 1)
         expires_at = window.expires_at
         for threshold_ms in self._thresholds_ms:
             if expires_at - threshold_ms > after_ms:

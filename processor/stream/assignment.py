@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 import structlog
 from aiokafka import TopicPartition
 
+from processor.kafka.producer import Committed
+from processor.kafka.protocol import Membership
 from processor.stream.loop import TransactionLoop
 from processor.stream.offsets import OffsetError, Progress, decode_progress
 from processor.stream.owner import CLOCK_SKEW_MAX_MS, Owner
 from processor.stream.restore import RestoredState, Restorer
-from processor.stream.transport import Carrier, Membership
+from processor.stream.transport import Carrier
 
 if TYPE_CHECKING:
     from processor.stream.engine import Engine
@@ -75,18 +77,19 @@ class Assignment:
             await asyncio.wait([self._running])
         return self.owners
 
-    def accept(self, carrier: Carrier, wall_clock_ms: int) -> None:
-        """Pass a carrier to its owner; where it does not fit, the partition is opened anew."""
+    def accept(self, carrier: Carrier, wall_clock_ms: int) -> Owner | None:
+        """Pass a carrier to its owner, and tell which; where it does not fit, the partition is opened anew."""
         owner = self.owners.get(carrier.tp.partition)
         if owner is None:
-            return
+            return None
         side = owner.inputs.index(carrier.tp)
         if carrier.opening != owner.openings[side]:
-            return  # fetched before the partition was opened where it is now
+            return None  # fetched before the partition was opened where it is now
         if owner.accept(carrier, wall_clock_ms):
             self.loop.wake()
-        else:
-            self._engine.guard(self._reopen(owner, side, carrier), "reopen")
+            return owner
+        self._engine.guard(self._reopen(owner, side, carrier), "reopen")
+        return None
 
     async def _reopen(self, owner: Owner, side: int, carrier: Carrier) -> None:
         """Open a partition again where a carrier did not begin at the position that comes next."""
@@ -109,16 +112,19 @@ class Assignment:
     async def _take_over(self, kept: dict[int, Owner]) -> None:
         engine = self._engine
         topics = [engine.names["messages.inbound"], engine.names["messages.outbound"]]
-        committed = await engine.producer.committed(topics, self.partitions)
         starting: dict[int, tuple[Progress | None, tuple[int, int]]] = {}
-        for partition in self.partitions:
-            progress = self._progress(committed, topics, partition)
-            positions = await self._positions(committed, topics, partition)
-            owner = kept.get(partition)
-            if owner is not None and progress is not None and owner.token == progress.token:
-                self._publish(owner, positions)
-            else:
-                starting[partition] = progress, positions
+        staying = [partition for partition in self.partitions if partition in kept]
+        # those that stay come first: a transaction that is open on the others does not hold them up
+        for partitions in staying, [partition for partition in self.partitions if partition not in kept]:
+            committed = await engine.producer.committed(topics, partitions, self._on_stalled) if partitions else {}
+            for partition in partitions:
+                progress = self._progress(committed, topics, partition)
+                positions = await self._positions(committed, topics, partition)
+                owner = kept.get(partition)
+                if owner is not None and progress is not None and owner.token == progress.token:
+                    self._publish(owner, positions)
+                else:
+                    starting[partition] = progress, positions
         log.info(
             "stream.assigned", generation=self.membership.generation, partitions=len(self.partitions),
             kept=len(self.owners), restoring=len(starting),
@@ -135,9 +141,7 @@ class Assignment:
         engine.on_restored()
         log.info("stream.restored", generation=self.membership.generation, partitions=len(starting))
 
-    def _progress(
-        self, committed: dict[TopicPartition, tuple[int, str]], topics: list[str], partition: int
-    ) -> Progress | None:
+    def _progress(self, committed: Committed, topics: list[str], partition: int) -> Progress | None:
         """Read what was committed beside the offsets, and hold it against the settings."""
         settings = self._engine.settings
         found = [committed[tp][1] for topic in topics if (tp := TopicPartition(topic, partition)) in committed]
@@ -162,9 +166,7 @@ class Assignment:
             )
         return progress
 
-    async def _positions(
-        self, committed: dict[TopicPartition, tuple[int, str]], topics: list[str], partition: int
-    ) -> tuple[int, int]:
+    async def _positions(self, committed: Committed, topics: list[str], partition: int) -> tuple[int, int]:
         """Give the offsets to go on from: the committed ones, or the log's start where nothing was ever committed."""
         engine = self._engine
         tps = [TopicPartition(topic, partition) for topic in topics]
@@ -205,6 +207,13 @@ class Assignment:
         for side, tp in enumerate(owner.inputs):
             owner.openings[side] = self._engine.consumer.open(tp, positions[side])
         self.loop.wake()
+
+    async def _on_stalled(self, committed: Committed) -> None:
+        """End the transactions that hold the offsets of partitions, unless their writers are alive."""
+        topics = sorted({tp.topic for tp in committed})
+        progresses = [self._progress(committed, topics, partition) for partition in {tp.partition for tp in committed}]
+        for writer in {progress.transactional_id for progress in progresses if progress is not None}:
+            await self._engine.end_transaction_of(writer)
 
     async def _free(self, partition: int) -> None:
         """End the transaction that the partition's last writer left open, unless that writer is alive."""

@@ -14,15 +14,16 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, NoReturn
 
 import structlog
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from processor import topics
+from processor.kafka.log import LogReader
+from processor.kafka.producer import TransactionalProducer, TransactionError, end_transaction_of
 from processor.settings import Settings
 from processor.stream.assignment import Assignment, TakeOverError
-from processor.stream.log import LogReader
 from processor.stream.owner import Owner, Round
-from processor.stream.producer import TransactionalProducer, TransactionError, end_transaction_of
 from processor.stream.restore import RestoreError
 from processor.stream.transport import Carrier, Consumer
 from processor.stream.watchdog import Watchdog
@@ -55,7 +56,7 @@ class Engine:
         self._assignment: Assignment | None = None
         self._kept: dict[int, Owner] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held: frozenset[Any] = frozenset()
+        self._held: frozenset[TopicPartition] = frozenset()
         self._watchdog = Watchdog(self, settings.watchdog_seconds)
 
     @property
@@ -79,6 +80,8 @@ class Engine:
         if membership is None or self._assignment is not None:
             raise AssertionError("assigned before the last assignment was revoked")
         await self._connect()
+        self._held = frozenset()
+        self.consumer.hold(self._held)
         self._assignment = Assignment(self, membership, partitions)
         self._assignment.start(self._kept)
 
@@ -101,9 +104,9 @@ class Engine:
 
     def accept(self, carrier: Carrier) -> None:
         """Take a carrier from the agent."""
-        if self._assignment is not None:
-            self._assignment.accept(carrier, self.wall_clock_ms())
-            self._hold_back()
+        owner = self._assignment.accept(carrier, self.wall_clock_ms()) if self._assignment is not None else None
+        if owner is not None:
+            self._hold_back(owner)
 
     def on_round(self, rounds: Iterable[Round]) -> None:
         """Count what was committed."""
@@ -111,7 +114,7 @@ class Engine:
         for round_ in rounds:
             self.counts["records"] += round_.records
             self.counts["outputs"] += round_.outputs
-        self._hold_back()
+            self._hold_back(round_.owner)
 
     def on_restored(self) -> None:
         """Take the restored state out of the garbage collector's sight: it stays."""
@@ -173,18 +176,18 @@ class Engine:
             self._is_connected = True
             self._watchdog.start()
 
-    def _hold_back(self) -> None:
+    def _hold_back(self, owner: Owner) -> None:
         """Fetch nothing more of a topic that has run ahead; the other one must go on, or both would wait for ever."""
-        most = self.settings.buffer_records_max
-        held = set()
-        for owner in self.owners.values():
-            for tp, buffer in zip(owner.inputs, owner.buffers, strict=True):
-                size = len(buffer.events) + len(buffer.bad)
-                if owner.is_stopped or size > most or (tp in self._held and size > most // 2):
-                    held.add(tp)
+        most, held = self.settings.buffer_records_max, self._held
+        for buffer in owner.buffers:
+            size = len(buffer.events) + len(buffer.bad)
+            if owner.is_stopped or size > most:
+                held |= {buffer.tp}
+            elif buffer.tp in held and size <= most // 2:
+                held -= {buffer.tp}
         if held != self._held:
-            self._held = frozenset(held)
-            self.consumer.hold(self._held)
+            self._held = held
+            self.consumer.hold(held)
 
     def _on_done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

@@ -16,12 +16,12 @@ from contextlib import suppress
 import structlog
 from aiokafka import TopicPartition
 
+from processor.kafka.log import NO_ENDS, LogEnds, LogReader
+from processor.kafka.producer import TransactionalProducer
+from processor.kafka.protocol import Membership
 from processor.settings import Settings
-from processor.stream.log import LogReader
 from processor.stream.offsets import encode_progress
-from processor.stream.owner import NO_ENDS, LogEnds, Owner, Round
-from processor.stream.producer import TransactionalProducer
-from processor.stream.transport import Membership
+from processor.stream.owner import Owner, Round
 
 log = structlog.get_logger(__name__)
 

@@ -7,9 +7,10 @@ if that topic was read to its end: else a send could be judged before the messag
 Dead letters take no part in the merge; each leaves with the round whose offsets pass it.
 """
 
-from typing import Final
+from typing import Final, cast
 
-from aiokafka import ConsumerRecord
+from aiokafka import TopicPartition
+from aiokafka.record.default_records import DefaultRecord
 from msgspec import Struct
 
 from processor.codec.inputs import DeadLetter
@@ -20,22 +21,39 @@ OUTBOUND: Final = 1
 
 
 class BadRecord(Struct, frozen=True):
-    """A record that could not be read, and why."""
+    """A record that could not be read, where it stood, and why."""
 
-    record: ConsumerRecord
+    tp: TopicPartition
+    record: DefaultRecord
     letter: DeadLetter
 
 
 class InputBuffer:
     """What has arrived on one topic of a partition and is not yet applied. Positions are offsets."""
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, tp: TopicPartition, position: int) -> None:
         """Start where the topic is read from."""
+        self.tp = tp
         self.taken = position
         """Everything before this has arrived here."""
         self.events: list[Event] = []
         self.offsets: list[int] = []
         self.bad: list[BadRecord] = []
+
+    def add(self, decoded: list[Event | DeadLetter], records: list[DefaultRecord]) -> int:
+        """Take records as they were decoded; returns how many of them were bad."""
+        if DeadLetter not in set(map(type, decoded)):
+            self.events += cast(list[Event], decoded)
+            self.offsets += [record.offset for record in records]
+            return 0
+        before = len(self.bad)
+        for event, record in zip(decoded, records, strict=True):
+            if isinstance(event, DeadLetter):
+                self.bad.append(BadRecord(self.tp, record, event))
+            else:
+                self.events.append(event)
+                self.offsets.append(record.offset)
+        return len(self.bad) - before
 
     @property
     def position(self) -> int:

@@ -10,22 +10,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from aiokafka import TopicPartition
 
 from processor import __version__
 from processor.codec.dead_letters import dead_letter
-from processor.codec.inputs import DeadLetter, InputDecoder
+from processor.codec.inputs import InputDecoder
 from processor.codec.outputs import HEADERS, TOPICS, OutputEncoder
 from processor.codec.state import encode_consents, encode_window
 from processor.core.decisions import Effects
 from processor.core.partition import Partition
 from processor.core.policy import Policy
 from processor.core.window import Window
+from processor.kafka.log import NO_ENDS, LogEnds
+from processor.kafka.producer import BATCH_BYTES_MAX, Batch
 from processor.settings import Settings
 from processor.stream.merge import INBOUND, OUTBOUND, BadRecord, InputBuffer, merge
 from processor.stream.offsets import Progress
-from processor.stream.producer import BATCH_BYTES_MAX, Batch
 from processor.stream.transport import Carrier
+
+log = structlog.get_logger(__name__)
 
 CLOCK_SKEW_MAX_MS = 5 * 60_000
 """A wall clock that is further off the broker's time moves no timers."""
@@ -52,17 +56,6 @@ class FloodGauge:
 
 
 @dataclass(frozen=True)
-class LogEnds:
-    """Ends of the input partitions (high watermarks), as they were at `noted_ms` (wall clock) at the earliest."""
-
-    noted_ms: int
-    offsets: dict[TopicPartition, int]
-
-
-NO_ENDS = LogEnds(0, {})
-
-
-@dataclass(frozen=True)
 class Round:
     """What one owner decided: records to write, and the offsets and the progress that go with them."""
 
@@ -85,12 +78,12 @@ class Owner:
         self.sequence = 0
         self.token: str | None = None
         """The committed token under which this state stands, while nothing newer is decided."""
-        self.is_stopped = False
+        self.is_flooded = self.is_stopped = False
         """Stopped by a flood of dead letters; the process stays up."""
         self.inputs = tuple(
             TopicPartition(names[topic], partition) for topic in ("messages.inbound", "messages.outbound")
         )
-        self.buffers = (InputBuffer(0), InputBuffer(0))
+        self.buffers = (InputBuffer(self.inputs[INBOUND], 0), InputBuffer(self.inputs[OUTBOUND], 0))
         self.openings = [0, 0]
         self.counts = self.core.counts
         self.waiting_since_s = time.monotonic()
@@ -120,7 +113,8 @@ class Owner:
 
     def stand_at(self, positions: Sequence[int]) -> None:
         """Forget what has arrived, and go on from these offsets of the two inputs."""
-        self.buffers = (InputBuffer(positions[INBOUND]), InputBuffer(positions[OUTBOUND]))
+        inbound, outbound = self.inputs
+        self.buffers = (InputBuffer(inbound, positions[INBOUND]), InputBuffer(outbound, positions[OUTBOUND]))
         self.waiting_since_s = time.monotonic()
 
     def accept(self, carrier: Carrier, wall_clock_ms: int) -> bool:
@@ -132,21 +126,13 @@ class Owner:
         if not self.has_input():
             self.waiting_since_s = time.monotonic()
         decode = self._decoder.inbound if side == INBOUND else self._decoder.outbound
-        add_event, add_offset, bad = buffer.events.append, buffer.offsets.append, 0
-        for record in carrier.records:
-            event = decode(record.key, record.value, record.timestamp, record.headers)
-            if isinstance(event, DeadLetter):
-                buffer.bad.append(BadRecord(record, event))
-                bad += 1
-            else:
-                add_event(event)
-                add_offset(record.offset)
-        if carrier.records:
-            self._note_skew(carrier, wall_clock_ms)
-            if self._flood.add(len(carrier.records), bad):
-                self.counts["dead-letter-floods"] += 1
-                self.is_stopped = self._settings.dead_letter_flood == "stop"
+        records = carrier.records
+        decoded = [decode(record.key, record.value, record.timestamp, record.headers) for record in records]
+        bad = buffer.add(decoded, records)
         buffer.taken = carrier.stop
+        if records:
+            self._note_skew(carrier, wall_clock_ms)
+            self._note_flood(len(records), bad)
         return True
 
     def has_input(self) -> bool:
@@ -207,6 +193,14 @@ class Owner:
         if idle_ms > self.core.clock_ms and idle_ms >= self.core.next_due_ms:
             self.core.advance(idle_ms, effects)
 
+    def _note_flood(self, total: int, bad: int) -> None:
+        """Say so when dead letters become a flood, and stop where the settings want that."""
+        is_flood = self._flood.add(total, bad)
+        if is_flood and not self.is_flooded:
+            self.is_stopped = self._settings.dead_letter_flood == "stop"
+            log.error("stream.dead-letter-flood", partition=self.partition, stopped=self.is_stopped)
+        self.is_flooded = is_flood
+
     def _note_skew(self, carrier: Carrier, wall_clock_ms: int) -> None:
         """Compare the wall clock with the newest record's timestamp.
 
@@ -236,7 +230,7 @@ class Owner:
             batches.add(self._consent_state, key, encode_consents(self.core.consents[key]))
         for item in bad:
             record = item.record
-            source = (record.topic, record.partition, record.offset)
+            source = (item.tp.topic, item.tp.partition, record.offset)
             value, headers = dead_letter(
                 item.letter,
                 source,

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from processor.codec.state import StateError, decode_consents, decode_window
 from processor.core.consent import Consents
 from processor.core.window import Window
-from processor.stream.log import LogReader
+from processor.kafka.log import LogReader
 
 log = structlog.get_logger(__name__)
 

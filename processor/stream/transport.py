@@ -17,25 +17,20 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 
 import faust
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import ConsumerStoppedError
+from aiokafka.record.default_records import DefaultRecord
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from msgspec import Struct
 
+from processor.kafka.protocol import Membership
+
 SCHEME = "carrier"
 CARRIER_RECORDS_MAX = 1000  # decoding one takes some 3 ms; nothing else runs meanwhile
 _FETCH_WAIT_MS = 100  # Faust asks for 1,500: a partition opened while a fetch is under way waits that long
-
-
-class Membership(Struct, frozen=True):
-    """This worker's place in the consumer group, as the broker knows it in one generation."""
-
-    generation: int
-    member_id: str
-    group_instance_id: str | None
 
 
 class Carrier(Struct, frozen=True, gc=False):
@@ -45,7 +40,11 @@ class Carrier(Struct, frozen=True, gc=False):
     start: int
     stop: int
     opening: int
-    records: list[ConsumerRecord]
+    records: list[DefaultRecord]
+
+
+def _as_parsed(tp: TopicPartition, record: DefaultRecord) -> DefaultRecord:
+    return record
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -113,6 +112,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 continue
             state = fetched._assignment.state_value(tp)
             start = state._position if state is not None else None
+            if fetched._partition_records is not None:  # the records as they were parsed: no second object for each
+                fetched._partition_records._consumer_record = _as_parsed
             records = fetched.getall(CARRIER_RECORDS_MAX)
             if not fetched.has_more():
                 del fetcher._records[tp]

@@ -4,6 +4,7 @@ Written from the contract's pages "Keys", "Inputs" and "Dead letters" with the s
 The checks stand in the contract's order, so that the first that applies is the one that is told.
 """
 
+import json
 import re
 from datetime import date, timedelta
 from functools import lru_cache
@@ -26,10 +27,9 @@ _EPOCH = date(1970, 1, 1)
 _DAY_MS = 86_400_000
 _KEY = re.compile(r"[a-z0-9-]{1,32}:[A-Za-z0-9._-]{1,160}:[A-Za-z0-9._-]{1,160}")
 _UNIX_TIME = re.compile(r"[0-9]{10}|[0-9]{13}")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _RFC_3339 = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])(?:\.([0-9]+))?"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])(?:\.([0-9]+))?"
     r"(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
 )
 
@@ -97,7 +97,7 @@ def read(record: Record, policy: ModelPolicy, partitions: int) -> Event | str:
     if _lacks_a_field(record.topic_kind, body):
         return "missing-field"
     sort = _sort(record.topic_kind, body["type"])
-    key = _window_key(body.get("channel", "whatsapp"), body["business_id"], body["contact_id"])
+    key = _window_key(given(body, "channel", "whatsapp"), body["business_id"], body["contact_id"])
     if key is None or not _fields_are_good(record.topic_kind, sort, body, text):
         return "bad-field"
     time_ms = unix_ms(body["time"])
@@ -145,8 +145,12 @@ def _parse(value: bytes | None) -> tuple[str, Any]:
         raise _NotJsonError
     try:
         text = value.decode("utf-8")
-        return text, _DECODER.decode(text)
-    except (UnicodeDecodeError, ValueError, RecursionError) as cause:
+        body = _DECODER.decode(text)
+        if "\\u" in text:
+            # Half a character can be escaped, but it is none, and can't be written as UTF-8 again.
+            json.dumps(body, ensure_ascii=False).encode()
+        return text, body
+    except (ValueError, RecursionError) as cause:
         raise _NotJsonError from cause
 
 
@@ -205,43 +209,49 @@ def _sort(topic_kind: TopicKind, type_: object) -> str:
 
 def _fields_are_good(topic_kind: TopicKind, sort: str, body: dict[str, Any], text: str) -> bool:
     """Look at the fields that the contract's table gives this type, and at no others: those are carried."""
-    if not (_is_text(body["type"]) and _is_id(body.get("id", "a status may go without"))):
+    if not (_is_text(body["type"]) and body["type"] and _is_id(body.get("id", "a status may go without"))):
         return False
     if topic_kind == "outbound":
         return sort not in ("free-form", "template", "unknown") or _send_fields_are_good(body, text)
     if sort == "call":
-        return body.get("direction", "user") in ("user", "business") and _is_text(body.get("outcome", ""))
+        return given(body, "direction", "user") in ("user", "business") and _is_text(given(body, "outcome", ""))
     if sort == "unsupported":
-        code = body.get("error_code", 0)
+        code = given(body, "error_code", 0)
         return _is_text(code) or (isinstance(code, int) and not isinstance(code, bool))
     if sort == "call_permission_reply":
-        return _is_text(body.get("response_source", ""))
+        return _is_text(given(body, "response_source", ""))
     if sort == "consent":
         return body["scope"] in ("marketing", "all") and body["value"] in ("granted", "revoked")
     return True
 
 
 def _send_fields_are_good(body: dict[str, Any], text: str) -> bool:
-    if body.get("intent", "request") not in ("request", "done"):
+    if given(body, "intent", "request") not in ("request", "done"):
         return False
-    if body.get("origin", "agent") not in ("agent", "automation"):
+    if given(body, "origin", "agent") not in ("agent", "automation"):
         return False
-    if not _is_text(body.get("category", "service")):
+    # A template's category is required: null is not one.
+    if not _is_text(body["category"] if body["type"] == "template" else given(body, "category", "service")):
         return False
-    if "context" not in body:
+    if given(body, "context", None) is None:
         return True
     # A text that is short enough has no part that is too long; a character has at most four bytes.
     is_small = len(text) * 4 <= CONTEXT_BYTES_MAX or written_bytes(text, "context") <= CONTEXT_BYTES_MAX
     return isinstance(body["context"], dict) and is_small
 
 
+def given(body: dict[str, Any], field: str, default: Any) -> Any:
+    """Return an optional field, or the default where it is absent; null is absent."""
+    found = body.get(field)
+    return default if found is None else found
+
+
 def _is_text(found: object) -> bool:
-    # A lone surrogate can be escaped in JSON, but it is no character and can't be written as UTF-8 again.
-    return isinstance(found, str) and (found.isascii() or _LONE_SURROGATE.search(found) is None)
+    return isinstance(found, str)
 
 
 def _is_id(found: object) -> bool:
-    return isinstance(found, str) and 1 <= len(found) <= 256 and _is_text(found)
+    return isinstance(found, str) and 1 <= len(found) <= 256
 
 
 def error_code(body: dict[str, Any]) -> int | None:
@@ -291,6 +301,7 @@ def _midnight_ms(written: str) -> int | None:
         return None
 
 
+@lru_cache(maxsize=100_000)
 def rfc3339(ms: int) -> str:
     """Write Unix milliseconds as every output does: RFC 3339, UTC, three digits of a second."""
     day, rest = divmod(ms, _DAY_MS)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tests.model.policy import ModelPolicy
-from tests.model.records import Event, Record, TopicKind, error_code, read, rfc3339
+from tests.model.records import Event, Record, TopicKind, error_code, given, read, rfc3339
 
 _TOPICS = {"inbound": "messages.inbound", "outbound": "messages.outbound"}
 _DIRECT_SEND_TYPES = ("text", "image", "video", "document", "interactive")
@@ -308,7 +308,7 @@ class _Partition:
             case "message":
                 return True
             case "call":
-                return body.get("direction", "user") == "user" or body.get("outcome") == "accepted"
+                return given(body, "direction", "user") == "user" or body.get("outcome") == "accepted"
             case "reaction":
                 return policy.reactions_open
             case "unsupported":
@@ -373,8 +373,8 @@ class _Partition:
     def judge(self, event: Event) -> None:
         """Say whether a send may go; W5: it never touches the window's times."""
         is_template = event.sort == "template"
-        intent = event.body.get("intent", "request")
-        origin = event.body.get("origin", "automation" if is_template else "agent")
+        intent = given(event.body, "intent", "request")
+        origin = given(event.body, "origin", "automation" if is_template else "agent")
         window = self.windows.get(event.key)
         is_open = window is not None and event.time_ms < window.end  # S8
         refusal = self.refusal(event, is_open)
@@ -462,12 +462,13 @@ class _Partition:
 
     def emit_accepted(self, event: Event, window: _Window | None, overlooked: _Refusal | None) -> None:
         """Say that a send may go. `window` is the one that is open for it; `overlooked`: observe mode's."""
-        if overlooked is not None:
-            reason = None
-        elif window is not None:
+        reason = None  # none holds: only observe mode lets it go
+        if window is not None:
             reason = "window-open"
-        else:
-            reason = "template" if event.sort == "template" else "direct-send"
+        elif event.sort == "template":
+            reason = "template"
+        elif self.is_direct_send(event):
+            reason = "direct-send"
         content: dict[str, Any] = {"send": event.body, "window": None, "reason": reason, "valid_until": None}
         if window is not None:
             content["window"] = {
@@ -536,7 +537,7 @@ def _channel(key: str) -> str:
 
 def _category(event: Event) -> str:
     """The category as it is judged: any case, an unknown one of a template is marketing, else service."""
-    category: str = event.body.get("category", "service").lower()
+    category: str = given(event.body, "category", "service").lower()
     if category in ("marketing", "utility", "authentication"):
         return category
     return "marketing" if event.sort == "template" else "service"

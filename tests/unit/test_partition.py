@@ -39,7 +39,9 @@ def test_the_clock_is_the_largest_event_time_and_never_goes_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [said(5), sent(5), echoed(5), tick(5), consent(5, "all", granted=True)], ids=lambda each: type(each)
+    "event",
+    [said(5), sent(5), echoed(5), tick(5), consent(5, "all", granted=True)],
+    ids=lambda event: type(event).__name__,
 )
 def test_every_event_moves_the_clock(event: Event) -> None:
     """W9"""

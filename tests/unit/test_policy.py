@@ -1,4 +1,4 @@
-"""The policy: its defaults are Meta's rules, its text is TOML, and its values are held to each other (W2, E1, S3, S5)."""
+"""The policy: its defaults are Meta's rules, its text is TOML, its values are held to each other (W2, E1, S3, S5)."""
 
 import re
 from typing import Any

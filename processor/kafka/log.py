@@ -2,10 +2,20 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from processor.stream.owner import LogEnds
+
+@dataclass(frozen=True)
+class LogEnds:
+    """Ends of partitions (high watermarks), as they were at `noted_ms` (wall clock) or later."""
+
+    noted_ms: int
+    offsets: dict[TopicPartition, int]
+
+
+NO_ENDS = LogEnds(0, {})
 
 
 class LogReader:

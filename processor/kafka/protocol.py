@@ -28,8 +28,16 @@ from aiokafka.protocol.types import (
     Schema,
     TaggedFields,
 )
+from msgspec import Struct
 
-from processor.stream.transport import Membership
+
+class Membership(Struct, frozen=True):
+    """A worker's place in the consumer group, as the broker knows it in one generation."""
+
+    generation: int
+    member_id: str
+    group_instance_id: str | None
+
 
 _text = CompactString("utf-8")
 _TAGS = ("tags", TaggedFields)
@@ -133,9 +141,9 @@ class ExactRequest:
         return self._form(*self._fields)
 
 
-def offset_fetch(group: str, topics: list[str], partitions: list[int]) -> ExactRequest:
-    """Ask for the stable offsets of a group on these partitions of each topic."""
-    return ExactRequest(OffsetFetchRequest, group, [(topic, partitions, {}) for topic in topics], True, {})
+def offset_fetch(group: str, topics: list[str], partitions: list[int], stable: bool = True) -> ExactRequest:
+    """Ask for the offsets of a group on these partitions of each topic; `stable`: none that may still be moved."""
+    return ExactRequest(OffsetFetchRequest, group, [(topic, partitions, {}) for topic in topics], stable, {})
 
 
 class _TxnOffsetCommitHandler(aiokafka_sender.TxnOffsetCommitHandler):

@@ -10,7 +10,8 @@ whoever takes the partitions over reads what is committed.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +21,15 @@ from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import KafkaError, ProducerFenced, for_code
 from aiokafka.structs import OffsetAndMetadata
 
-from processor.stream import protocol
-from processor.stream.transport import Membership
+from processor.kafka import protocol
+from processor.kafka.protocol import Membership
 
 BATCH_BYTES_MAX = 512 * 1024  # half of what a broker takes by default (message.max.bytes)
 _RETRY_S = 0.01  # aiokafka waits 100 ms before it tries again what the broker can't do yet
+_STALLED_S = 0.5
+
+Committed = dict[TopicPartition, tuple[int, str]]
+"""Committed offsets, with their metadata."""
 
 
 class TransactionError(Exception):
@@ -43,10 +48,10 @@ class TransactionalProducer:
     """Commits rounds, one at a time, each under the membership with which it was decided."""
 
     def __init__(self, bootstrap_servers: str, group: str, transactional_id: str, timeout_ms: int) -> None:
-        """Take where to and as whom; `timeout_ms` is the transaction's, and each step ends well before it."""
+        """Take where to and as whom; `timeout_ms` is the transaction's, and its steps must end before it."""
         self.transactional_id = transactional_id
         self._group = group
-        self._step_s = timeout_ms / 1000 * 0.4
+        self._limit_s = timeout_ms / 1000 * 0.8
         self._kafka = AIOKafkaProducer(
             bootstrap_servers=bootstrap_servers,
             transactional_id=transactional_id,
@@ -57,7 +62,7 @@ class TransactionalProducer:
             max_batch_size=BATCH_BYTES_MAX,
             max_request_size=8 * 1024 * 1024,
             retry_backoff_ms=int(_RETRY_S * 1000),
-            request_timeout_ms=int(self._step_s * 1000),
+            request_timeout_ms=int(self._limit_s * 1000),
         )
         given = self._kafka._sender
         self._sender = protocol.FencedSender(
@@ -96,6 +101,7 @@ class TransactionalProducer:
         if membership.generation <= 0 or not membership.member_id:
             raise TransactionError(f"no fence: generation {membership.generation}, member {membership.member_id!r}")
         self._sender.membership = membership
+        self._deadline_s = asyncio.get_running_loop().time() + self._limit_s
         async with self._step(3, "begin the transaction"):
             await self._kafka.begin_transaction()
         async with self._step(4, "send the records"):
@@ -111,42 +117,56 @@ class TransactionalProducer:
         async with self._step(6, "commit"):
             await self._kafka.commit_transaction()
 
-    async def committed(self, topics: list[str], partitions: list[int]) -> dict[TopicPartition, tuple[int, str]]:
+    async def committed(
+        self,
+        topics: list[str],
+        partitions: list[int],
+        on_stalled: Callable[[Committed], Awaitable[None]],
+    ) -> Committed:
         """Fetch the stable offsets of the group, with their metadata; partitions without one are left out.
 
-        Waits while a transaction that holds offsets of these partitions is being completed.
+        Waits while a transaction that holds offsets of these partitions is being completed. Where that takes more than
+        half a second, its writer may be dead: `on_stalled` is told, once, what was committed before.
         """
-        client = self._kafka.client
-        while True:
-            node = await client.coordinator_lookup(CoordinationType.GROUP, self._group)
-            request = protocol.offset_fetch(self._group, topics, partitions)
-            try:
-                response = await client.send(node, request, group=ConnectionGroup.COORDINATION)
-            except KafkaError as error:
-                if not error.retriable:
-                    raise
-                await asyncio.sleep(_RETRY_S)
-                continue
-            codes = {response.error_code, *(part[4] for _, parts, _ in response.topics for part in parts)} - {0}
-            if not codes:
-                return {
-                    TopicPartition(topic, partition): (offset, metadata or "")
-                    for topic, parts, _ in response.topics
-                    for partition, offset, _, metadata, _, _ in parts
-                    if offset >= 0
-                }
-            if any(not for_code(code).retriable and code != _UNSTABLE_OFFSET_COMMIT for code in codes):
-                raise for_code(max(codes))
+        began_s, is_told = time.monotonic(), False
+        while (found := await self._fetch(protocol.offset_fetch(self._group, topics, partitions))) is None:
+            if not is_told and time.monotonic() - began_s > _STALLED_S:
+                before = await self._fetch(protocol.offset_fetch(self._group, topics, partitions, stable=False))
+                is_told = before is not None
+                await on_stalled(before or {})
             await asyncio.sleep(10 * _RETRY_S)
+        return found
+
+    async def _fetch(self, request: protocol.ExactRequest) -> Committed | None:
+        """Ask for offsets; None where the answer has to be waited for."""
+        client = self._kafka.client
+        node = await client.coordinator_lookup(CoordinationType.GROUP, self._group)
+        try:
+            response = await client.send(node, request, group=ConnectionGroup.COORDINATION)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            return None
+        codes = {response.error_code, *(part[4] for _, parts, _ in response.topics for part in parts)} - {0}
+        if any(not for_code(code).retriable and code != _UNSTABLE_OFFSET_COMMIT for code in codes):
+            raise for_code(max(codes))
+        if codes:
+            return None
+        return {
+            TopicPartition(topic, partition): (offset, metadata or "")
+            for topic, parts, _ in response.topics
+            for partition, offset, _, metadata, _, _ in parts
+            if offset >= 0
+        }
 
     @asynccontextmanager
     async def _step(self, number: int, what: str) -> AsyncIterator[None]:
         """Bound a step: aiokafka tries some requests again for ever."""
         try:
-            async with asyncio.timeout(self._step_s):
+            async with asyncio.timeout_at(self._deadline_s):
                 yield
         except TimeoutError:
-            raise TransactionError(f"step {number}, {what}: no answer within {self._step_s:.1f} s") from None
+            raise TransactionError(f"step {number}, {what}: no answer {self._limit_s:.0f} s after its begin") from None
         except ProducerFenced:
             raise
         except (KafkaError, AssertionError) as error:  # aiokafka's states are asserts

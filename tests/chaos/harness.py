@@ -1,0 +1,329 @@
+"""What a chaos test needs: topics with a backlog, workers as processes of their own, and a view of their group.
+
+A worker runs as users run it, `python -m processor worker`, with its settings in the environment. Whatever it writes
+goes to a file, which is told when a test fails.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
+
+from processor import topics
+from processor.settings import Settings
+from tests.chaos.backlog import Wanted
+
+ROOT: Final = Path(__file__).parents[2]
+INPUTS: Final = {"inbound": "messages.inbound", "outbound": "messages.outbound"}
+OUTPUTS: Final = ("window-opened", "window-expiring", "window-closed", "send-accepted", "send-rejected")
+
+SESSION_S: Final = 6
+"""The shortest session time-out that a broker takes as it comes."""
+LOG_BYTES_MAX: Final = 6_000
+POLL_S: Final = 0.1
+
+
+def patience() -> float:
+    """How much slower than by itself a process runs here now: 1 on a machine that has a core for it."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def environment(settings: Settings, instance_id: str, **more: object) -> dict[str, str]:
+    """Give the environment of a worker: what is set in these settings, and nothing of whoever runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("JANELA_")}
+    chosen = {name: getattr(settings, name) for name in settings.model_fields_set} | {"instance_id": instance_id}
+    ours = {f"JANELA_{name.upper()}": str(value) for name, value in (chosen | more).items()}
+    return kept | ours | {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+
+
+class Worker:
+    """A worker as a process of its own."""
+
+    def __init__(self, instance_id: str, environment: Mapping[str, str], log: Path, command: Sequence[str]) -> None:
+        """Start it."""
+        self.instance_id, self.log = instance_id, log
+        self._note("start")
+        with log.open("ab") as into:
+            self._process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=into,
+                stderr=into,
+            )
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._note(number.name)
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it by SIGKILL, stopped or not."""
+        if self.code is None:
+            self._note("SIGKILL")
+        self._process.kill()
+        self._process.wait()
+
+    def _note(self, what: str) -> None:
+        """Write into its log what was done to it."""
+        with self.log.open("a") as into:
+            into.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} >>> {what}\n")
+
+    async def ended(self, within_s: float) -> int:
+        """Wait until it has ended, and give its exit code."""
+        give_up_s = time.monotonic() + within_s
+        while (code := self.code) is None:
+            assert time.monotonic() < give_up_s, (
+                f"{self.instance_id} has not ended within {within_s:g} s\n{self.told()}"
+            )
+            await asyncio.sleep(POLL_S)
+        return code
+
+    def lines(self) -> list[str]:
+        """Give the lines that it has written."""
+        return self.log.read_text("utf-8", "replace").splitlines()
+
+    def told(self) -> str:
+        """Give the end of its log under its name."""
+        text = self.log.read_text("utf-8", "replace")
+        end = "running" if self.code is None else f"exit code {self.code}"
+        return f"--- {self.instance_id} ({end})\n{text[-LOG_BYTES_MAX:]}"
+
+
+class Stage:
+    """Topics under one prefix, one consumer group, and the workers in it."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        """Take the settings that all workers share; logs go to `folder`."""
+        self.settings, self.folder = settings, folder
+        self.names = topics.names(settings)
+        self.workers: list[Worker] = []
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+        self._all = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers)
+        self._committed = AIOKafkaConsumer(
+            bootstrap_servers=settings.bootstrap_servers, isolation_level="read_committed"
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings, folder: Path, *, apply: bool = True) -> AsyncIterator[Self]:
+        """Make the topics and connect. Workers that still run at the end are killed; where it failed, logs are told."""
+        stage = cls(settings, folder)
+        if apply:
+            await topics.apply(settings)
+        clients = (stage._admin, stage._all, stage._committed)
+        for client in clients:
+            await client.start()
+        try:
+            await stage.until("the group has a coordinator", stage._has_coordinator, 60)
+            yield stage
+        except BaseException as error:
+            for worker in stage.workers:
+                error.add_note(worker.told())
+            raise
+        finally:
+            for worker in stage.workers:
+                worker.kill()
+            await stage._admin.close()
+            await stage._all.stop()
+            await stage._committed.stop()
+
+    def worker(
+        self, instance_id: str, *, command: Sequence[str] = ("-m", "processor", "worker"), **more: object
+    ) -> Worker:
+        """Start a worker; `more` are settings of its own."""
+        log = self.folder / f"{len(self.workers)}-{instance_id}.log"
+        worker = Worker(instance_id, environment(self.settings, instance_id, **more), log, command)
+        self.workers.append(worker)
+        return worker
+
+    # ------------------------------------------------------------------------------------------------- what is put
+
+    async def preload(self, records: Iterable[Wanted]) -> None:
+        """Put records on the input topics, in their order within each partition."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.settings.bootstrap_servers,
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=512 * 1024,
+            linger_ms=0,
+        )
+        await producer.start()
+        try:
+            builders: dict[TopicPartition, Any] = {}
+            for wanted in records:
+                tp = TopicPartition(self.names[INPUTS[wanted.kind]], wanted.partition)
+                fields = {"timestamp": None, "key": wanted.key, "value": wanted.value, "headers": list(wanted.headers)}
+                builder = builders.setdefault(tp, producer.create_batch())
+                if builder.append(**fields) is None:
+                    await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
+                    builder = builders[tp] = producer.create_batch()
+                    assert builder.append(**fields) is not None
+            for tp, builder in builders.items():
+                await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
+        finally:
+            await producer.stop()
+
+    # ------------------------------------------------------------------------------------------------- what is seen
+
+    def tps(self, *names: str) -> list[TopicPartition]:
+        """Give all partitions of topics of the contract."""
+        return [TopicPartition(self.names[name], n) for name in names for n in range(self.settings.partitions)]
+
+    async def ends(self, *names: str) -> dict[TopicPartition, int]:
+        """Ask for the ends (high watermarks) of topics of the contract."""
+        found: dict[TopicPartition, int] = await self._all.end_offsets(self.tps(*names))
+        return found
+
+    async def committed(self) -> dict[TopicPartition, int]:
+        """Ask for the group's committed offsets; a partition without one is at 0."""
+        found = await self._admin.list_consumer_group_offsets(self.settings.app_id)
+        return {tp: max(found[tp].offset, 0) if tp in found else 0 for tp in self.tps(*INPUTS.values())}
+
+    async def progress(self) -> int:
+        """Give the sum of the committed offsets."""
+        return sum((await self.committed()).values())
+
+    async def partitions_of(self, worker: Worker) -> tuple[str, set[int]]:
+        """Give a worker's member id, and the partitions that the group has given to it; empty where it has no place."""
+        client_id = f"{self.settings.app_id}-{worker.instance_id}"
+        for response in await self._admin.describe_consumer_groups([self.settings.app_id]):
+            for group in response.groups:
+                for member in group[5]:
+                    if member[1] == client_id:
+                        given = ConsumerProtocolMemberAssignment.decode(member[4]).partitions() if member[4] else []
+                        return member[0], {tp.partition for tp in given}
+        return "", set()
+
+    async def open_transactions(self) -> set[int]:
+        """Give the partitions on whose output topics a transaction is open."""
+        tps = self.tps(*OUTPUTS, "window-state")
+        stable, every = await self._committed.end_offsets(tps), await self._all.end_offsets(tps)
+        return {tp.partition for tp in tps if stable[tp] < every[tp]}
+
+    async def evict(self, worker: Worker) -> None:
+        """Take a worker that is dead out of the group, as an operator would who does not wait for the time-out."""
+        member_id, _ = await self.partitions_of(worker)
+        if member_id:
+            coordinator = await self._admin.find_coordinator(self.settings.app_id)
+            await self._admin._send_request(LeaveGroupRequest(self.settings.app_id, member_id), coordinator)
+
+    async def records(self, *names: str) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Read topics of the contract from start to end, committed records only."""
+        tps, ends = self.tps(*names), await self.ends(*names)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.settings.bootstrap_servers,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+        )
+        await consumer.start()
+        try:
+            consumer.assign(tps)
+            await consumer.seek_to_beginning(*tps)
+            found: dict[TopicPartition, list[ConsumerRecord]] = {tp: [] for tp in tps}
+            give_up_s = time.monotonic() + 60
+            while behind := [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
+                assert time.monotonic() < give_up_s, f"not read to the end: {behind}"
+                for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+                    found[tp] += records
+            return found
+        finally:
+            await consumer.stop()
+
+    # ------------------------------------------------------------------------------------------- what is waited for
+
+    async def until(self, what: str, is_so: Callable[[], Any], within_s: float, *, ends_ok: bool = False) -> float:
+        """Wait until a question (a coroutine function or a plain one) is answered yes; gives how long it took.
+
+        A worker that ends meanwhile by itself is a failure, unless `ends_ok`.
+        """
+        began_s = time.monotonic()
+        dead = {worker for worker in self.workers if worker.code is not None}
+        while True:
+            try:
+                answer = is_so()
+                if await answer if asyncio.iscoroutine(answer) else answer:
+                    return time.monotonic() - began_s
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+            ended = [] if ends_ok else [w for w in self.workers if w.code is not None and w not in dead]
+            assert not ended, f"waiting until {what}, a worker ended by itself: {ended[0].told()}"
+            waited_s = time.monotonic() - began_s
+            assert waited_s < within_s, f"not within {within_s:g} s: {what}"
+            await asyncio.sleep(POLL_S)
+
+    async def _has_coordinator(self) -> bool:
+        await self._admin.find_coordinator(self.settings.app_id)  # its question makes Kafka's own topic
+        return True
+
+    async def lag(self) -> int:
+        """Give how many positions of the inputs are not committed."""
+        return sum((await self.ends(*INPUTS.values())).values()) - await self.progress()
+
+    async def missing(self) -> str:
+        """Say which inputs are not consumed."""
+        ends, committed = await self.ends(*INPUTS.values()), await self.committed()
+        behind = [f"{tp.topic}[{tp.partition}] {committed[tp]}/{ends[tp]}" for tp in ends if committed[tp] < ends[tp]]
+        return f"committed of end: {', '.join(behind) or 'all'}"
+
+    async def until_consumed(self, within_s: float, *, ends_ok: bool = False) -> float:
+        """Wait until the group has committed the end of every input."""
+        ends = await self.ends(*INPUTS.values())
+
+        async def consumed() -> bool:
+            committed = await self.committed()
+            return all(committed[tp] >= end for tp, end in ends.items())
+
+        try:
+            return await self.until("all input is consumed", consumed, within_s, ends_ok=ends_ok)
+        except AssertionError as error:
+            error.add_note(await self.missing())
+            raise
+
+    async def until_moved(
+        self, partitions: set[int] | None = None, within_s: float = 60, *, ends_ok: bool = False
+    ) -> float:
+        """Wait until the committed offsets of all these partitions (None: of any partition) have moved."""
+        before = await self.committed()
+
+        async def moved() -> bool:
+            after = await self.committed()
+            on = {tp.partition for tp in after if after[tp] > before[tp]}
+            return bool(on) if partitions is None else partitions <= on
+
+        which = "any partition" if partitions is None else f"partitions {sorted(partitions)}"
+        return await self.until(f"a commit on {which}", moved, within_s, ends_ok=ends_ok)
+
+    async def stop_in_transaction(self, worker: Worker, chance: random.Random, tries: int = 40) -> set[int]:
+        """Hold a worker (SIGSTOP) inside a transaction; gives its partitions, none where it never had one open."""
+        for _ in range(tries):
+            await asyncio.sleep(chance.uniform(0.01, 0.06))
+            worker.signal(signal.SIGSTOP)
+            await asyncio.sleep(0.05)  # what it had sent arrives
+            if found := await self.open_transactions():
+                return found
+            worker.signal(signal.SIGCONT)
+        worker.signal(signal.SIGSTOP)
+        return set()

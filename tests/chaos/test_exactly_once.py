@@ -1,0 +1,171 @@
+"""Exactly once, while workers are killed, held still, stopped and replaced.
+
+Each test runs a backlog through workers that are treated badly on the way, and then holds everything that they wrote
+against the model. Short by itself; MINUTES in the environment makes the backlog and the trouble longer.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processor.embedded import EmbeddedKafka
+from processor.settings import Settings
+from processor.stream.engine import EXIT_FAILED
+from tests.chaos.backlog import HOUR_MS, backlog
+from tests.chaos.harness import SESSION_S, Stage, Worker, patience
+from tests.chaos.verdict import judge
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
+
+MINUTES = float(os.environ.get("MINUTES", "0"))
+SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
+EVENTS = int(20_000 + 15_000 * MINUTES)
+CONTACTS = 2_000
+START_S = 90
+"""How long a worker may take to its first commit on a machine that is busy with other things."""
+QUICK: dict[str, Any] = {"batch_records_max": 2000, "buffer_records_max": 8000}
+"""For what is left of the backlog when the trouble is over."""
+
+
+@pytest.fixture
+def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+    """Small batches: a worker needs seconds for the backlog, and is hardly ever outside of a transaction."""
+    return Settings(
+        bootstrap_servers=kafka.bootstrap_servers,
+        app_id=f"{topic_prefix}janela",
+        topic_prefix=topic_prefix,
+        partitions=4,
+        clock="event",
+        session_timeout_ms=SESSION_S * 1000,
+        commit_interval_ms=5,
+        batch_records_max=2,
+        buffer_records_max=40,
+    )
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
+    """Print one line of what was done, also where the test passes."""
+    told = [f"seed {SEED}"]
+    yield told
+    with capsys.disabled():
+        sys.stdout.write(f"\n  {'; '.join(told)}\n")
+
+
+async def filled(stage: Stage) -> None:
+    end_ms = time.time_ns() // 1_000_000 - HOUR_MS
+    records = await asyncio.to_thread(backlog, SEED, EVENTS, CONTACTS, stage.settings.partitions, end_ms)
+    await stage.preload(records)
+
+
+async def drained(stage: Stage) -> str:
+    """Let one quick worker do the rest, and end it as it should be ended."""
+    worker = stage.worker("last", **QUICK)
+    took_s = await stage.until_consumed(START_S + 60 * MINUTES)
+    worker.signal(signal.SIGTERM)
+    assert await worker.ended(10 * patience()) == 0
+    return f"the rest in {took_s:.1f} s"
+
+
+async def test_ten_kills_on_the_way_lose_nothing_and_double_nothing(
+    settings: Settings, tmp_path: Path, tell: list[str]
+) -> None:
+    chance = random.Random(SEED)
+    kills = 10 + int(5 * MINUTES)
+    in_transaction = 0
+    async with Stage.open(settings, tmp_path) as stage:
+        await filled(stage)
+        worker = stage.worker("w0")
+        for n in range(1, kills + 1):
+            if chance.random() < 0.8:
+                await stage.until_moved(within_s=START_S)
+                await asyncio.sleep(chance.uniform(0, 0.3))
+            else:  # while it restores, or before it has joined
+                await asyncio.sleep(chance.uniform(0.5, 5))
+            worker.kill()
+            in_transaction += bool(await stage.open_transactions())
+            if n % 5:  # a person takes it out of the group; else its session runs out
+                await stage.evict(worker)
+            if n < kills:
+                worker = stage.worker(f"w{n % 3}")  # now under a name that was there before
+        rest = await drained(stage)
+        verdict = await judge(stage)
+    tell += [f"{kills} kills, {in_transaction} inside a transaction", rest, str(verdict)]
+    verdict.check()
+
+
+async def test_two_workers_change_places_under_rebalances_stops_and_kills(
+    settings: Settings, tmp_path: Path, tell: list[str]
+) -> None:
+    chance = random.Random(SEED + 1)
+    rounds, until_s = 0, time.monotonic() + 60 * MINUTES
+    zombies: list[int | None] = []
+    replaced_s: list[float] = []
+    async with Stage.open(settings, tmp_path) as stage:
+        await filled(stage)
+        workers = [stage.worker("a")]
+        while not rounds or (time.monotonic() < until_s and await stage.lag() > EVENTS // 4):
+            rounds += 1
+            workers.append(stage.worker(f"b{rounds}"))
+            await both_at_work(stage, workers)
+            zombie, other = chance.sample(workers, 2)
+            replaced_s.append(await taken_over(stage, zombie, chance))
+            zombies.append(await woken(stage, zombie))
+            workers = [other, zombie if zombie.code is None else stage.worker(zombie.instance_id)]
+            await both_at_work(stage, workers)
+            killed, other = chance.sample(workers, 2)
+            replaced_s.append(await taken_over(stage, killed, chance))
+            killed.kill()
+            workers = [other, stage.worker(killed.instance_id)]
+            await both_at_work(stage, workers)
+            other.signal(signal.SIGTERM)
+            assert await other.ended(10 * patience()) == 0
+            del workers[0]
+        workers[0].signal(signal.SIGTERM)
+        assert await workers[0].ended(10 * patience()) == 0
+        rest = await drained(stage)
+        verdict = await judge(stage)
+    tell += [f"{rounds} x (SIGSTOP, SIGKILL, SIGTERM)", f"zombies ended with {zombies} (None: rejoined)"]
+    tell += [f"replaced in {', '.join(f'{s:.1f}' for s in replaced_s)} s", rest, str(verdict)]
+    verdict.check()
+    assert set(zombies) <= {None, EXIT_FAILED}
+    assert max(replaced_s) < SESSION_S + 3 * patience()
+
+
+async def both_at_work(stage: Stage, workers: list[Worker]) -> None:
+    """Wait until each has partitions of its own, and all partitions move."""
+
+    async def shared() -> bool:
+        given = [(await stage.partitions_of(worker))[1] for worker in workers]
+        return all(given) and set().union(*given) == set(range(stage.settings.partitions))
+
+    await stage.until("both workers have partitions", shared, START_S)
+    await stage.until_moved(set(range(stage.settings.partitions)), START_S)
+
+
+async def taken_over(stage: Stage, worker: Worker, chance: random.Random) -> float:
+    """Hold a worker still inside a transaction until another commits on its partitions; gives how long that took."""
+    _, partitions = await stage.partitions_of(worker)
+    assert partitions
+    assert await stage.stop_in_transaction(worker, chance), "no transaction was open at any time"
+    return await stage.until_moved(partitions, START_S, ends_ok=True)
+
+
+async def woken(stage: Stage, zombie: Worker) -> int | None:
+    """Let a worker go on that has lost its partitions meanwhile; gives its exit code, None where it joined again."""
+    zombie.signal(signal.SIGCONT)
+
+    async def settled() -> bool:
+        return zombie.code is not None or bool((await stage.partitions_of(zombie))[1])
+
+    await stage.until("the zombie has ended or joined again", settled, START_S, ends_ok=True)
+    await asyncio.sleep(1)  # where it has rejoined, it might still fall over what it had decided
+    return zombie.code

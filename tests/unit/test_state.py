@@ -1,0 +1,159 @@
+"""State records: what is written is read again, and what can't be read is told, never guessed."""
+
+import json
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+
+from processor.codec.state import (
+    VERSION,
+    StateError,
+    decode_consents,
+    decode_window,
+    encode_consents,
+    encode_window,
+)
+from processor.core.consent import Consents, Register
+from processor.core.window import Window
+from tests.examples import output_examples
+from tests.scene import DAY, HOUR, T0
+from tests.unit.test_contract import failures
+
+WINDOWS = [
+    Window(T0, T0 + DAY, T0),
+    Window(T0, T0 + 30 * HOUR, T0 + 6 * HOUR),
+    Window(T0, T0 + DAY, T0, T0 + HOUR),
+    Window(T0, T0 + DAY, T0, 0),
+    Window(T0, T0 + DAY, T0, None, T0 + DAY, "expired"),
+    Window(T0, T0 + DAY, T0, T0 + HOUR, T0 + 2 * HOUR, "provider-refused"),
+    Window(0, DAY, 0),
+]
+REGISTERS = [None, Register(granted=True, at=T0), Register(granted=False, at=0)]
+ALL_CONSENTS = [Consents(marketing, all_) for marketing, all_ in product(REGISTERS, REGISTERS)]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_window_that_is_written_is_read_again(window: Window) -> None:
+    """W2 W4 E3"""
+    value = encode_window(window, 7)
+    assert decode_window(value) == window
+    assert failures("window-state", json.loads(value)) == set()
+
+
+def test_a_windows_record_has_the_contracts_fields() -> None:
+    assert json.loads(encode_window(WINDOWS[5], 42)) == {
+        "v": 1,
+        "status": "closed",
+        "opened_at": T0,
+        "expires_at": T0 + DAY,
+        "closed_at": T0 + 2 * HOUR,
+        "close_reason": "provider-refused",
+        "last_inbound_at": T0,
+        "last_answer_at": T0 + HOUR,
+        "sequence": "00000000000000000042",
+    }
+
+
+@pytest.mark.parametrize("consents", ALL_CONSENTS)
+def test_consent_that_is_written_is_read_again(consents: Consents) -> None:
+    """S4 S5"""
+    value = encode_consents(consents)
+    assert decode_consents(value) == consents
+    if consents != Consents():
+        assert failures("consent-state", json.loads(value)) == set()
+
+
+def test_a_consents_record_has_the_contracts_fields() -> None:
+    found = json.loads(encode_consents(Consents(Register(granted=True, at=T0), Register(granted=False, at=5))))
+    found.pop("sequence", None)
+    assert found == {
+        "v": 1,
+        "marketing": {"value": "granted", "at": T0},
+        "all": {"value": "revoked", "at": 5},
+    }
+
+
+@pytest.mark.parametrize("example", output_examples("window-state", "good"), ids=lambda each: each.name)
+def test_a_good_example_of_a_windows_record_is_read(example: Any) -> None:
+    """W2: fields that are to come are skipped."""
+    window = decode_window(json.dumps(example.value).encode())
+    written = json.loads(encode_window(window, int(example.value["sequence"])))
+    assert written.items() <= example.value.items()
+
+
+@pytest.mark.parametrize("example", output_examples("consent-state", "good"), ids=lambda each: each.name)
+def test_a_good_example_of_a_consents_record_is_read(example: Any) -> None:
+    """S4"""
+    consents = decode_consents(json.dumps(example.value).encode())
+    written = json.loads(encode_consents(consents))
+    assert (written["marketing"] is None) == (example.value["marketing"] is None)
+    assert (written["all"] is None) == (example.value["all"] is None)
+
+
+def test_no_register_shares_its_place_with_the_other() -> None:
+    """S4"""
+    one = decode_consents(encode_consents(Consents(marketing=Register(granted=True, at=T0))))
+    assert (one.marketing, one.all) == (Register(granted=True, at=T0), None)
+
+
+WRONG: list[Any] = [[], {"a": 1}, "what", 1.5, True]
+
+
+def damaged(value: bytes) -> list[bytes]:
+    """Give the record with each field missing or of a wrong kind, cut off, or nothing like one."""
+    fields = json.loads(value)
+    shapes = [{**fields, name: wrong} for name in fields for wrong in WRONG]
+    shapes += [{name: fields[name] for name in fields if name != left_out} for left_out in fields]
+    texts = [json.dumps(shape).encode() for shape in shapes]
+    return [*texts, *(value[:length] for length in range(len(value))), b"", b"null", b"[]", b"7", b"\xff", b"[" * 9999]
+
+
+def is_refused(decode: Callable[[bytes], object], value: bytes) -> bool:
+    """Tell whether it is refused, with a reason; any other exception goes through."""
+    try:
+        decode(value)
+    except StateError as error:
+        return str(error) != ""
+    return False
+
+
+def test_a_damaged_windows_record_is_refused_and_never_raises_anything_else() -> None:
+    values = damaged(encode_window(WINDOWS[5], 7))
+    taken = [json.loads(value) for value in values if not is_refused(decode_window, value)]
+    # Its sequence is never read (6 times), any text is a reason, and what may be null may be missing.
+    assert len(taken) == 6 + 2 + 1
+    assert all(fields["status"] == "closed" and fields["closed_at"] == T0 + 2 * HOUR for fields in taken)
+
+
+def test_damaged_consent_is_refused_and_never_raises_anything_else() -> None:
+    values = damaged(encode_consents(Consents(REGISTERS[1], REGISTERS[2])))
+    taken = [json.loads(value) for value in values if not is_refused(decode_consents, value)]
+    assert len(taken) == 2  # a register may be missing: nothing was ever said in it
+
+
+@pytest.mark.parametrize("name", ["v", "status", "opened_at", "expires_at", "last_inbound_at"])
+@pytest.mark.parametrize("wrong", [..., None, "1", 1.5, [], True])
+def test_a_windows_record_without_what_it_needs_is_refused(name: str, wrong: Any) -> None:
+    fields = json.loads(encode_window(WINDOWS[0], 7)) | {name: wrong}
+    with pytest.raises(StateError):
+        decode_window(json.dumps({key: value for key, value in fields.items() if value is not ...}).encode())
+
+
+@pytest.mark.parametrize(("status", "closed_at"), [("open", T0), ("closed", None)])
+def test_a_status_that_its_end_contradicts_is_refused(status: str, closed_at: int | None) -> None:
+    fields = json.loads(encode_window(WINDOWS[0], 7)) | {"status": status, "closed_at": closed_at}
+    with pytest.raises(StateError, match=status):
+        decode_window(json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("version", [0, 2, -1, 10**30])
+def test_a_version_that_this_worker_does_not_know_is_refused_and_named(version: int) -> None:
+    assert VERSION == 1
+    for decode, value in (
+        (decode_window, encode_window(WINDOWS[0], 7)),
+        (decode_consents, encode_consents(ALL_CONSENTS[4])),
+    ):
+        with pytest.raises(StateError, match=str(version)):
+            decode(json.dumps(json.loads(value) | {"v": version}).encode())

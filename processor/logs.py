@@ -44,8 +44,11 @@ def logging_config(log_format: str, log_level: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "processor": {"level": log_level.upper()},
-            **{f"processor.stream.{service}": {"level": "WARNING"} for service in ("app", "store", "transport")},
             # Faust's services log under the modules of our subclasses that they start and stop.
+            **{f"processor.stream.{service}": {"level": "WARNING"} for service in ("store", "transport")},
+            "processor.stream.app": {"level": "ERROR"},  # it misses a sensor's state in each first rebalance
             "aiokafka": {"level": "ERROR"},  # it warns of what it tries again, thousands of times
+            # what fails in these is raised as well, and told by us in one line
+            **{f"aiokafka.{module}": {"level": "CRITICAL"} for module in ("client", "producer.sender")},
         },
     }

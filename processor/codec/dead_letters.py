@@ -17,7 +17,8 @@ def dead_letter(
     """Give value and headers of the dead letter; `source` is (topic, partition, offset) of the record.
 
     A value of more than `value_bytes_max` bytes would not fit the topic: it is replaced by null, and its size and
-    digest stand in the headers. Headers of the record come first, ours after them.
+    digest stand in the headers. Headers of the record come first, ours after them; where all of them together are
+    larger than that, they are left out and counted in one of ours.
     """
     topic, partition, offset = source
     ours = {
@@ -32,4 +33,7 @@ def dead_letter(
     if value is not None and len(value) > value_bytes_max:
         ours |= {"__dlq.size": str(len(value)), "__dlq.sha256": hashlib.sha256(value).hexdigest()}
         value = None
+    if sum(len(name) + len(text or b"") for name, text in headers) > value_bytes_max:
+        ours["__dlq.headers"] = str(len(headers))
+        headers = ()
     return value, [*headers, *((name, text.encode()) for name, text in ours.items())]

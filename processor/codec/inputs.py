@@ -150,7 +150,9 @@ class InputDecoder:
                 return self._carefully(True, key, value, timestamp_ms, headers)
             if wire.type in core.OPENING_TYPES:
                 event_time_ms = parse_time(wire.time)
-                home_key = self._home_key(key, f"{wire.channel}:{wire.business_id}:{wire.contact_id}".encode())
+                body_key = f"{wire.channel}:{wire.business_id}:{wire.contact_id}".encode()
+                is_known = key in self._checked and key == body_key
+                home_key = body_key if is_known else self._home_key(key, body_key)
                 if event_time_ms is not None and event_time_ms <= timestamp_ms and home_key is not None:
                     return core.Message(home_key, event_time_ms, wire.id, wire.type)
         return self._carefully(True, key, value, timestamp_ms, headers)
@@ -166,7 +168,9 @@ class InputDecoder:
                 return self._carefully(False, key, value, timestamp_ms, headers)
             if wire.type in core.FREE_FORM_TYPES and wire.context is None:
                 event_time_ms = parse_time(wire.time)
-                home_key = self._home_key(key, f"{wire.channel}:{wire.business_id}:{wire.contact_id}".encode())
+                body_key = f"{wire.channel}:{wire.business_id}:{wire.contact_id}".encode()
+                is_known = key in self._checked and key == body_key
+                home_key = body_key if is_known else self._home_key(key, body_key)
                 if event_time_ms is not None and event_time_ms <= timestamp_ms and home_key is not None:
                     category = judged_category(wire.type, wire.category) if wire.category else "service"
                     by_agent, is_done = wire.origin != "automation", wire.intent == "done"

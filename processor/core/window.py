@@ -160,12 +160,14 @@ class Windows(dict[bytes, Window]):
 
     def extend(self, window: Window, message: Message, length_ms: int, effects: Effects) -> None:
         """Move the end forward, never back (W3); its timer stays where it is."""
-        event_time_ms = message.event_time_ms
-        if event_time_ms <= window.last_inbound_at and event_time_ms + length_ms <= window.expires_at:
+        event_time_ms, old_end_ms = message.event_time_ms, window.expires_at
+        end_ms = event_time_ms + length_ms
+        if event_time_ms > window.last_inbound_at:
+            window.last_inbound_at = event_time_ms
+        elif end_ms <= old_end_ms:
             return  # W10: a message that was known already, or an older one
-        old_end_ms = window.expires_at
-        window.last_inbound_at = max(window.last_inbound_at, event_time_ms)
-        window.expires_at = max(old_end_ms, event_time_ms + length_ms)
+        if end_ms > old_end_ms:
+            window.expires_at = end_ms
         effects.windows[message.key] = None
         if self.clock_ms >= old_end_ms - self._longest_threshold_ms:  # a threshold has passed: see the theory above
             due_ms = self._next_due_ms(window)

@@ -216,61 +216,60 @@ class Owner:
         self, effects: Effects, bad: list[BadRecord], now_ms: int, new_builder: Callable[[], Any]
     ) -> list[Batch]:
         """Write outputs, state records and dead letters into batches, numbering the outputs."""
-        batches = _Batches(new_builder, now_ms)
+        batches = _AllBatches(new_builder, now_ms)
         sequence, encode = self.sequence, self._encoder.encode
+        outputs = {kind: batches[self._output_tps[kind]].add for kind in set(map(type, effects.outputs))}
         for decision in effects.outputs:
             sequence += 1
-            batches.add(self._output_tps[type(decision)], decision.key, encode(decision, sequence), HEADERS)
+            outputs[type(decision)](decision.key, encode(decision, sequence), HEADERS)
         for key in effects.windows:
             sequence += 1
             window = self.core.windows.get(key)
-            batches.add(self._window_state, key, None if window is None else encode_window(window, sequence))
+            batches[self._window_state].add(key, None if window is None else encode_window(window, sequence))
         for key in effects.consents:
             sequence += 1
-            batches.add(self._consent_state, key, encode_consents(self.core.consents[key]))
+            batches[self._consent_state].add(key, encode_consents(self.core.consents[key]))
         for item in bad:
-            record = item.record
-            source = (item.tp.topic, item.tp.partition, record.offset)
-            value, headers = dead_letter(
-                item.letter,
-                source,
-                record.timestamp,
-                record.value,
-                record.headers,
-                __version__,
-                BATCH_BYTES_MAX // 2,
-            )
-            batches.add(self._dead_letters, record.key, value, headers)
+            batches[self._dead_letters].add(*_dead_letter(item))
         self.sequence = sequence
-        return batches.close()
+        return [batch for written in batches.values() for batch in written.close()]
 
 
 _NONE: list[tuple[str, bytes]] = []
 
 
 class _Batches:
-    """Batches by partition, a new one begun where one is full."""
+    """Batches for one partition of one topic, a new one begun where one is full."""
+
+    def __init__(self, tp: TopicPartition, new_builder: Callable[[], Any], now_ms: int) -> None:
+        self._tp, self._new_builder, self._now_ms = tp, new_builder, now_ms
+        self._builders = [new_builder()]
+
+    def add(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]] = _NONE) -> None:
+        if self._builders[-1].append(timestamp=self._now_ms, key=key, value=value, headers=headers) is None:
+            self._builders.append(self._new_builder())  # an empty one takes a record of any size
+            self._builders[-1].append(timestamp=self._now_ms, key=key, value=value, headers=headers)
+
+    def close(self) -> list[Batch]:
+        for builder in self._builders:
+            builder.close()
+        return [Batch(self._tp, builder) for builder in self._builders]
+
+
+class _AllBatches(dict[TopicPartition, _Batches]):
+    """The batches of a round, by partition."""
 
     def __init__(self, new_builder: Callable[[], Any], now_ms: int) -> None:
         self._new_builder, self._now_ms = new_builder, now_ms
-        self._open: dict[TopicPartition, Any] = {}
-        self._batches: list[Batch] = []
 
-    def add(
-        self,
-        tp: TopicPartition,
-        key: bytes | None,
-        value: bytes | None,
-        headers: list[tuple[str, bytes]] = _NONE,
-    ) -> None:
-        builder = self._open.get(tp)
-        if builder is None or builder.append(timestamp=self._now_ms, key=key, value=value, headers=headers) is None:
-            builder = self._open[tp] = self._new_builder()
-            self._batches.append(Batch(tp, builder))
-            if builder.append(timestamp=self._now_ms, key=key, value=value, headers=headers) is None:
-                raise AssertionError(f"a record for {tp.topic} is larger than a batch")
+    def __missing__(self, tp: TopicPartition) -> _Batches:
+        batches = self[tp] = _Batches(tp, self._new_builder, self._now_ms)
+        return batches
 
-    def close(self) -> list[Batch]:
-        for batch in self._batches:
-            batch.builder.close()
-        return self._batches
+
+def _dead_letter(item: BadRecord) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
+    record, most = item.record, BATCH_BYTES_MAX // 2
+    source = (item.tp.topic, item.tp.partition, record.offset)
+    value, headers = dead_letter(item.letter, source, record.timestamp, record.value, record.headers, __version__, most)
+    key = record.key if record.key is None or len(record.key) <= most else None  # it would not fit either
+    return key, value, headers

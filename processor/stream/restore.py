@@ -89,12 +89,13 @@ class Restorer:
         states = {partition: RestoredState() for partition in partitions}
         moved_at_s, freed = dict.fromkeys(partitions, time.monotonic()), set[int]()
         while states:
-            fetched = await consumer.getmany(*every, timeout_ms=100, max_records=_RECORDS_AT_ONCE)
+            # not of those that are complete: their owners are at work by now, and write
+            unread = [tp for partition in states for tp in tps[partition]]
+            fetched = await consumer.getmany(*unread, timeout_ms=100, max_records=_RECORDS_AT_ONCE)
             for tp, records in fetched.items():
                 _keep_newest(raw[tp], records)
                 moved_at_s[tp.partition] = time.monotonic()
-                if tp.partition in states:
-                    states[tp.partition].records += len(records)
+                states[tp.partition].records += len(records)
             for partition in list(states):
                 behind = [tp for tp in tps[partition] if await consumer.position(tp) < ends[tp]]
                 if not behind:

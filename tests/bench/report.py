@@ -38,8 +38,7 @@ def tell(bench: str, *cases: Figures) -> None:
     if OUT:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         with Path(OUT).open("a") as into:
-            for case in cases:
-                into.write(json.dumps({"bench": bench, "at": at, **case, "machine": machine}) + "\n")
+            into.writelines(json.dumps({"bench": bench, "at": at, **case, "machine": machine}) + "\n" for case in cases)
 
 
 def _readable(figure: Any) -> str:

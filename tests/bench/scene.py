@@ -148,7 +148,9 @@ async def opened(
         log_format="json",
         **more,
     )
-    async with Bench.open(settings, folder) as bench:
+    logs = folder / topic_prefix
+    logs.mkdir()
+    async with Bench.open(settings, logs) as bench:
         yield bench
 
 

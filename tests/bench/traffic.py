@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from processor.codec.keys import partition_of
 from processor.codec.times import format_time
-from processor.core.policy import DAY_MS, HOUR_MS, MINUTE_MS
+from processor.core.policy import DAY_MS, HOUR_MS
 from tests.bench.scene import BUSINESS_ID
 from tests.chaos.backlog import Wanted
 
@@ -68,7 +68,7 @@ def _conversations(chance: random.Random, events: int, contacts: int, begin_ms: 
         who, time_ms = chance.randrange(contacts), begin_ms + int(chance.random() * BEGUN_WITHIN_MS)
         plan.append((time_ms, False, who))
         for _ in range(chance.randint(1, 13)):
-            time_ms += 1 + int(chance.expovariate(1 / (4 * MINUTE_MS)))
+            time_ms += 1 + int(chance.expovariate(15 / HOUR_MS))
             plan.append((time_ms, chance.random() < 0.45, who))
         if chance.random() < 0.25:
             plan.append((time_ms + int(chance.uniform(20, 40) * HOUR_MS), True, who))

@@ -1,0 +1,110 @@
+"""A consumer of outputs, as a process of its own: ``python -m tests.bench.receive '{…}'``.
+
+Notes of each output when it came and since when it was due: a window's end since that end, anything else since the
+moment that the generator wrote into its cause's id. Says "ready" when it stands at the topics' ends, and at the end
+what it has measured.
+"""
+
+import asyncio
+import sys
+import time
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from tests.bench.scene import quantiles
+
+READY = "ready"
+FETCH_WAIT_MS = 20
+"""A partition that comes free while a fetch is under way waits for up to this long: the bench's own share of delay."""
+
+
+class Watch(msgspec.Struct):
+    """What to receive, until when, and how many seconds of the beginning not to count."""
+
+    bootstrap_servers: str
+    topics: list[str]
+    partitions: int
+    wanted: int
+    warm_up_s: float
+    quiet_s: float
+
+
+class Delays(msgspec.Struct):
+    """What came, and how long after it was due (ms)."""
+
+    received: int
+    different: int
+    refused: int
+    counted: int
+    p50: float
+    p90: float
+    p99: float
+    most: float
+    least: float
+
+
+class Receiver:
+    """Notes what comes."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self.came: list[tuple[float, float]] = []
+        """(since when it was due, how long after that it came), ms."""
+        self.refused = 0
+
+    def note(self, event: dict[str, Any], now_ms: float) -> None:
+        """Note one output."""
+        due_ms = _due_ms(event["data"])
+        self.ids.add(event["id"])
+        self.refused += event["type"] == "janela.send.rejected.v1"
+        self.came.append((due_ms, now_ms - due_ms))
+
+    def delays(self, warm_up_s: float) -> Delays:
+        """Give what is measured, without what was due in the first seconds."""
+        first_ms = min(due_ms for due_ms, _ in self.came) + warm_up_s * 1000
+        counted = [delay_ms for due_ms, delay_ms in self.came if due_ms >= first_ms]
+        p50, p90, p99, most = quantiles(counted, 0.5, 0.9, 0.99)
+        least = round(min(counted), 1)
+        return Delays(len(self.came), len(self.ids), self.refused, len(counted), p50, p90, p99, most, least)
+
+
+def _due_ms(fields: dict[str, Any]) -> float:
+    if "closed_at" in fields:
+        return datetime.fromisoformat(fields["expires_at"]).timestamp() * 1000
+    cause = fields["cause"] if "cause" in fields else fields["send"]
+    return int(cause["id"].partition(".")[2]) / 1000
+
+
+async def _main(watch: Watch) -> None:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=watch.bootstrap_servers,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
+    )
+    await consumer.start()
+    receiver = Receiver()
+    try:
+        tps = [TopicPartition(topic, n) for topic in watch.topics for n in range(watch.partitions)]
+        consumer.assign(tps)
+        await consumer.seek_to_end(*tps)
+        for tp in tps:
+            await consumer.position(tp)
+        print(READY, flush=True)
+        heard_s = time.monotonic()
+        while len(receiver.came) < watch.wanted and time.monotonic() - heard_s < watch.quiet_s:
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                heard_s, now_ms = time.monotonic(), time.time() * 1e3
+                for record in records:
+                    receiver.note(orjson.loads(record.value), now_ms)
+    finally:
+        await consumer.stop()
+    print(msgspec.json.encode(receiver.delays(watch.warm_up_s)).decode())
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(msgspec.json.decode(sys.argv[1], type=Watch)))

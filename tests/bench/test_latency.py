@@ -1,0 +1,74 @@
+"""How long an event takes from when it was due to a read_committed consumer, under open-loop traffic.
+
+The schedule is fixed beforehand and does not wait for anyone: where something falls behind, all that comes after it
+bears the delay (no coordinated omission).
+"""
+
+import asyncio
+import json
+import os
+import time
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from processor.embedded import EmbeddedKafka
+from tests.bench.clients import receiving, result, started
+from tests.bench.generate import Schedule
+from tests.bench.report import Figures, load, tell
+from tests.bench.scene import opened, progress, size
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
+
+WARM_UP_S = 5
+SECONDS = WARM_UP_S + size("SECONDS", 20)
+RATES = [int(rate) for rate in os.environ.get("BENCH_RATES", "2000,10000").split(",")]
+PARTITIONS = [4, 12]
+
+
+async def test_every_event_of_open_loop_traffic_comes_out_once_and_in_time_to_be_measured(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    cases = [
+        await _measured(kafka, f"{topic_prefix}{partitions}.{rate}.", tmp_path, rate, partitions)
+        for partitions, rate in product(PARTITIONS, RATES)
+    ]
+    tell(f"Latency, wall clock, one worker, {SECONDS - WARM_UP_S} s after {WARM_UP_S} s to warm up", *cases)
+
+
+async def _measured(kafka: EmbeddedKafka, prefix: str, folder: Path, rate: int, partitions: int) -> Figures:
+    events = rate * SECONDS
+    async with opened(kafka, prefix, folder, partitions=partitions, clock="live") as bench:
+        worker = bench.worker("w1")
+        await bench.at_work(worker)
+        outputs = ("window-opened", "send-accepted", "send-rejected")
+        async with receiving(bench, *outputs, wanted=events, warm_up_s=WARM_UP_S) as receiver:
+            load_before, cpu_before_s, began_s = load(), worker.cpu_s(), time.monotonic()
+            inbound, outbound = (bench.names[topic] for topic in ("messages.inbound", "messages.outbound"))
+            generator = await started(
+                "generate",
+                Schedule(bench.settings.bootstrap_servers, inbound, outbound, partitions, rate, SECONDS),
+            )
+            what = f"seconds at {rate:,} events/s on {partitions} partitions"
+            async with progress(what, lambda: int(time.monotonic() - began_s), SECONDS):
+                generated, delays = await asyncio.gather(result(generator), receiver.delays())
+            cpu_s, took_s = worker.cpu_s() - cpu_before_s, time.monotonic() - began_s
+        counts = await worker.stopped()
+    assert counts["records"] == delays.received == delays.different == events
+    assert delays.refused == 0
+    behind = json.loads(generated)
+    return {
+        "partitions": partitions,
+        "events/s": rate,
+        "p50, ms": delays.p50,
+        "p90, ms": delays.p90,
+        "p99, ms": delays.p99,
+        "max, ms": delays.most,
+        "events counted": delays.counted,
+        "generator behind, p99, ms": behind["behind_p99_ms"],
+        "generator behind, max, ms": behind["behind_max_ms"],
+        "worker's share of a core": round(cpu_s / took_s, 2),
+        "transactions": counts["transactions"],
+        "load average": f"{load_before} to {load()}",
+    }

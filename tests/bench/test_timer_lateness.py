@@ -1,0 +1,67 @@
+"""How late windows are closed by the wall clock, when very many of them end within seconds and nobody writes."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from processor.core.policy import DAY_MS
+from processor.embedded import EmbeddedKafka
+from tests.bench.clients import receiving
+from tests.bench.report import load, tell
+from tests.bench.scene import opened, progress, size
+from tests.bench.traffic import Contact
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
+
+ENDS = size("ENDS", 100_000)
+PARTITIONS = 4
+SPAN_S = 20
+LEAD_S = size("LEAD_SECONDS", 30)
+"""From the making of the messages to the first end: all of them must have been consumed by then."""
+GRACE_MS = 1000
+
+
+async def test_no_window_of_very_many_is_closed_before_its_end(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    contacts = [Contact(number, PARTITIONS) for number in range(ENDS)]
+    async with opened(
+        kafka, topic_prefix, tmp_path, partitions=PARTITIONS, clock="live", timer_grace_ms=GRACE_MS
+    ) as bench:
+        worker = bench.worker("w1")
+        await bench.at_work(worker)
+        async with receiving(bench, "window-closed", wanted=ENDS, quiet_s=LEAD_S + SPAN_S + 60) as receiver:
+            first_end_ms = time.time_ns() // 1_000_000 + LEAD_S * 1000
+            ends_ms = [first_end_ms + SPAN_S * 1000 * n // ENDS for n in range(ENDS)]
+            await bench.put(
+                [
+                    who.says("inbound", end - DAY_MS, n)
+                    for n, (who, end) in enumerate(zip(contacts, ends_ms, strict=True))
+                ]
+            )
+            await bench.consumed()
+            spare_s = first_end_ms / 1000 - time.time()
+            assert spare_s > 0, f"consumed {-spare_s:.1f} s after the first end: give BENCH_LEAD_SECONDS over {LEAD_S}"
+            load_before, cpu_before_s, began_s = load(), worker.cpu_s(), time.time()
+            async with progress(
+                "seconds until the last end", lambda: int(time.time() - began_s), int(spare_s) + SPAN_S
+            ):
+                delays = await receiver.delays()
+            cpu_s = worker.cpu_s() - cpu_before_s
+        await worker.stopped()
+    tell(
+        f"Closing {ENDS:,} windows that end within {SPAN_S} s, {PARTITIONS} partitions, grace {GRACE_MS} ms",
+        {
+            "late over the grace, p50, ms": round(delays.p50 - GRACE_MS, 1),
+            "p90, ms": round(delays.p90 - GRACE_MS, 1),
+            "p99, ms": round(delays.p99 - GRACE_MS, 1),
+            "max, ms": round(delays.most - GRACE_MS, 1),
+            "least, ms": round(delays.least - GRACE_MS, 1),
+            "CPU, µs a close": round(cpu_s / ENDS * 1e6, 1),
+            "consumed before the first end, s": round(spare_s, 1),
+            "load average": f"{load_before} to {load()}",
+        },
+    )
+    assert delays.received == delays.different == ENDS
+    assert delays.least >= 0

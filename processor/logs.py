@@ -47,8 +47,9 @@ def logging_config(log_format: str, log_level: str) -> dict[str, Any]:
             # Faust's services log under the modules of our subclasses that they start and stop.
             **{f"processor.stream.{service}": {"level": "WARNING"} for service in ("store", "transport")},
             "processor.stream.app": {"level": "ERROR"},  # it misses a sensor's state in each first rebalance
-            "aiokafka": {"level": "ERROR"},  # it warns of what it tries again, thousands of times
-            # what fails in these is raised as well, and told by us in one line
-            **{f"aiokafka.{module}": {"level": "CRITICAL"} for module in ("client", "producer.sender")},
+            # It warns of what it tries again, thousands of times. What fails in its clients is raised as well, and told
+            # by us in one line; what fails in its consumer's tasks is not.
+            "aiokafka": {"level": "CRITICAL"},
+            "aiokafka.consumer": {"level": "ERROR"},
         },
     }

@@ -66,6 +66,8 @@ class AttendedWorker:
         Raises:
             WorkerError: It did not stop as it should, and nothing else has failed.
         """
+        if has_failed := kind not in (None, asyncio.CancelledError):
+            self._process.kill()  # it may have no Kafka any more to take leave of
         self._process.terminate()  # does nothing where it has ended
         try:
             code = await asyncio.to_thread(self._process.wait, STOP_SECONDS)
@@ -74,7 +76,7 @@ class AttendedWorker:
             code = self._process.wait()
         if self._process.stdin:
             self._process.stdin.close()
-        if kind not in (None, asyncio.CancelledError):
+        if has_failed:
             return
         if code not in (0, -signal.SIGTERM):  # by the signal itself where it was still getting ready
             raise self.failure(f"the worker did not stop cleanly ({_ended(code)})")

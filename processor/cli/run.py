@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 
 from processor import topics
 from processor.cli.attended import AttendedWorker
-from processor.cli.tally import Reader
+from processor.cli.tally import Reader, connected, disconnect
 from processor.cli.view import Moment, View
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings, variable
@@ -61,8 +61,7 @@ async def run(plan: "Plan", view: View, settings: Settings, broker: EmbeddedKafk
     view.starting(f"starting the worker; its log is {worker.log}")
     worker.begin({variable(name): str(getattr(settings, name)) for name in OURS})
     async with AsyncExitStack() as stack:
-        reader = await stack.enter_async_context(Reader(settings))
-        await reader.gauge()
+        reader = await stack.enter_async_context(connected(settings))
         producer = await stack.enter_async_context(_producer(settings))
         await Run(plan, view, broker, worker, reader, producer, settings.topic_prefix).go()
 
@@ -87,7 +86,7 @@ async def _producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
         await producer.start()
         yield producer
     finally:
-        await producer.stop()
+        await disconnect(producer.stop())
 
 
 class Run:
@@ -133,6 +132,9 @@ class Run:
             await self._go_together()
         except asyncio.CancelledError:
             self._sum_up()
+            raise
+        except BaseException:
+            self._view.close()
             raise
         self._sum_up()
 

@@ -1,10 +1,11 @@
 """What `janela up` has seen so far: a reader outside of the consumer group, and what it counts."""
 
+import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
-from typing import Final, NamedTuple, Self
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -20,6 +21,7 @@ NEWEST_MAX: Final = 8
 HISTORY_SECONDS: Final = 120
 RATE_SECONDS: Final = 3
 """What a rate is measured over: less jumps, more limps behind."""
+DISCONNECT_SECONDS: Final = 3
 
 _INPUTS: Final = ("messages.inbound", "messages.outbound")
 _DEAD_LETTERS: Final = "dead-letters"
@@ -102,49 +104,56 @@ class Tally:
         return (last.records_in - first.records_in) / span_s, (last.events_out - first.events_out) / span_s
 
 
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator["Reader"]:
+    """Give a reader of the topics that a worker with these settings has."""
+    servers = settings.bootstrap_servers
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers, client_id="janela-up-reader", isolation_level="read_committed"
+    )
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="janela-up-admin")
+    try:
+        await consumer.start()
+        await admin.start()
+        reader = Reader(settings, consumer, admin)
+        await reader.begin()
+        yield reader
+    finally:
+        await disconnect(consumer.stop(), admin.close())
+
+
+async def disconnect(*stops: Awaitable[None]) -> None:
+    """Let clients disconnect as far as Kafka lets them: one that is gone would be waited for, by some for ever."""
+    await asyncio.wait([asyncio.gather(*stops, return_exceptions=True)], timeout=DISCONNECT_SECONDS)
+
+
 class Reader:
     """Reads the output topics into a tally, committed records only, and asks how far the worker has come."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Take the settings that the worker has; nothing is connected before `start`."""
+    def __init__(self, settings: Settings, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> None:
+        """Take clients that are connected, of which the consumer reads committed records only."""
         names = topics.names(settings)
         numbers = range(settings.partitions)
         self.tally = Tally()
-        self._settings = settings
+        self._consumer, self._admin = consumer, admin
+        self._group = settings.app_id
         self._kinds = {names[topic]: kind for kind, topic in TOPICS.items()}
-        self._dead_letters = names[_DEAD_LETTERS]
         self._inputs = [TopicPartition(names[topic], number) for topic in _INPUTS for number in numbers]
         self._states = [TopicPartition(names[TOPICS[Kind.STATE]], number) for number in numbers]
         self._events = [
             TopicPartition(name, number)
-            for name in (*(names[TOPICS[kind]] for kind in EVENTS), self._dead_letters)
+            for name in (*(names[TOPICS[kind]] for kind in EVENTS), names[_DEAD_LETTERS])
             for number in numbers
         ]
-        self._consumer: AIOKafkaConsumer
-        self._admin: AIOKafkaAdminClient
         self._at_start = 0
-        self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> Self:
-        """Connect; what is on the topics by now counts as seen, but for the windows' states."""
-        servers = self._settings.bootstrap_servers
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=servers, client_id="janela-up-reader", isolation_level="read_committed"
-        )
-        self._stack.push_async_callback(self._consumer.stop)
-        await self._consumer.start()
+    async def begin(self) -> None:
+        """Take what is on the topics by now as seen, but for the states of windows."""
         self._consumer.assign(self._states + self._events)
         await self._consumer.seek_to_beginning(*self._states)
         await self._consumer.seek_to_end(*self._events)
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="janela-up-admin")
-        self._stack.push_async_callback(self._admin.close)
-        await self._admin.start()
         self._at_start = sum((await self._consumer.end_offsets(self._inputs)).values())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Disconnect."""
-        await self._stack.aclose()
+        await self.gauge()
 
     async def take(self, wait_ms: int = 200) -> int:
         """Take what has come, waiting as long for it; give how many records that was."""
@@ -191,7 +200,7 @@ class Reader:
     async def _committed(self) -> dict[TopicPartition, tuple[int, int]]:
         """Give the committed offset and clock of each input partition that has one."""
         try:
-            found = await self._admin.list_consumer_group_offsets(self._settings.app_id, partitions=self._inputs)
+            found = await self._admin.list_consumer_group_offsets(self._group, partitions=self._inputs)
         except _NOT_YET:  # the group's first member makes the cluster choose a coordinator
             return {}
         return {

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 USUAL_PORT: Final = 9092
 """Where the other verbs look for Kafka when nobody says otherwise."""
 
-DONE: Final = 0
+STARTING: Final = "starting Kafka"
+
 FAILED: Final = 1
 NOT_STARTED: Final = 2
 
@@ -96,7 +97,7 @@ class Plan(NamedTuple):
 
 
 async def _until_signalled(run: Coroutine[Any, Any, None]) -> None:
-    """Let Ctrl-C or SIGTERM end the run as its own end would, once: a second one must not cut the end short."""
+    """Let Ctrl-C, SIGTERM or a terminal that closes end the run in good order; a second one must not cut it short."""
     task = asyncio.create_task(run)
     is_signalled = False
 
@@ -107,7 +108,7 @@ async def _until_signalled(run: Coroutine[Any, Any, None]) -> None:
             task.cancel()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
     try:
         await task
@@ -123,14 +124,16 @@ async def _up(plan: Plan) -> None:
 
     def on_fetch(progress: FetchProgress) -> None:
         nonlocal shown_s
-        if view and time.monotonic() - shown_s >= view.every_s:
+        is_done = progress.jars_done == progress.jars_total
+        if view and (is_done or time.monotonic() - shown_s >= view.every_s):
             shown_s = time.monotonic()
-            view.starting(describe(progress))
+            view.starting(STARTING if is_done else describe(progress))
 
     async with AsyncExitStack() as stack:
+        stack.callback(lambda: view.close() if view else None)
         broker = EmbeddedKafka(plan.data, port=_port(plan), on_fetch=on_fetch)
-        stack.push_async_callback(asyncio.to_thread, broker.stop)
         starting = asyncio.create_task(asyncio.to_thread(broker.start))
+        stack.push_async_callback(_stop, broker, starting)
         worker = await stack.enter_async_context(AttendedWorker(plan.data))
         await asyncio.sleep(0)
 
@@ -140,14 +143,19 @@ async def _up(plan: Plan) -> None:
 
         settings = load_settings()
         view = JsonLines() if plan.as_json else Screen() if sys.stdout.isatty() else Lines()
-        stack.callback(view.close)
-        view.starting("starting Kafka")
+        view.starting(STARTING)
         try:
             await starting
         except EmbeddedKafkaError as error:
             _complain(error)
             raise typer.Exit(NOT_STARTED) from None
         await run(plan, view, settings, broker, worker)
+
+
+async def _stop(broker: EmbeddedKafka, starting: "asyncio.Task[EmbeddedKafka]") -> None:
+    """Stop Kafka, also while it is still starting: that start then fails, for which nobody may be waiting any more."""
+    await asyncio.to_thread(broker.stop)
+    await asyncio.gather(starting, return_exceptions=True)
 
 
 def _port(plan: Plan) -> int:

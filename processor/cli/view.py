@@ -50,7 +50,7 @@ class View(Protocol):
         """Show the run as it stands."""
 
     def close(self) -> None:
-        """Show no more; before the summary, and where the run failed."""
+        """Show no more: before the summary, where the run failed, and at the very end."""
 
     def sum_up(self, moment: Moment) -> None:
         """Say what the run has come to."""
@@ -269,8 +269,9 @@ class Screen:
             self._live.stop()
 
     def sum_up(self, moment: Moment) -> None:
-        """Print the summary where the screen was."""
+        """Print the summary where the screen was, with a spinner under it until all has stopped."""
         self._console.print(Text(summary(moment)))
+        self.starting("stopping")
 
     def draw(self, moment: Moment, width: int, height: int) -> Group:
         """Lay out a screen of that size; where it is small, the lists are short."""
@@ -304,7 +305,9 @@ class Screen:
             line.append(" UTC   in real time", GREY)
             return line
         left_s = timeline.simulated_s - elapsed_s
-        line.append(f" UTC   a day in {timeline.simulated_s / timeline.days:.0f} s, the present in {left_s:.0f} s  ", GREY)
+        line.append(
+            f" UTC   a day in {timeline.simulated_s / timeline.days:.0f} s, the present in {left_s:.0f} s  ", GREY
+        )
         line.append_text(_bar(elapsed_s / timeline.simulated_s, max(width - line.cell_len - 1, 0), rest="─"))
         return line
 

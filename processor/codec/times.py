@@ -13,6 +13,7 @@ _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
 _MINUTE_MS: Final = 60_000
+_LIMIT_MS: Final = 253_370_764_800_000  # the year 9999: what ends later than that can't be written
 _SECONDS: Final = [f"{second:02d}" for second in range(60)]
 _MILLISECONDS: Final = [f".{ms:03d}Z" for ms in range(1000)]
 _MS_OF_SECOND: Final = {text: second * 1000 for second, text in enumerate(_SECONDS)}
@@ -22,7 +23,7 @@ _MS_OF_MILLISECOND: Final = {text: ms for ms, text in enumerate(_MILLISECONDS)}
 def parse_time(time: object) -> int | None:
     """Turn a time of an input into ms since the epoch; finer than a millisecond is cut off. None: not a time.
 
-    Taken are RFC 3339 with a zone, from 1970 on, and Unix seconds (10 digits) or milliseconds (13 digits) as an
+    Taken are RFC 3339 with a zone, from 1970 to 9998, and Unix seconds (10 digits) or milliseconds (13 digits) as an
     integer or as digits in a string.
     """
     if type(time) is str:
@@ -54,7 +55,7 @@ def _parse_rfc_3339(time: str) -> int | None:
     except ValueError:
         return None
     ms = int(moment.timestamp()) * 1000 + int((fraction or "0").ljust(3, "0")[:3])
-    return ms if ms >= 0 else None
+    return ms if 0 <= ms < _LIMIT_MS else None
 
 
 @lru_cache(maxsize=8192)

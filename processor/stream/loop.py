@@ -52,6 +52,7 @@ class TransactionLoop:
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
         self._first_owner = 0
+        self._clocks_moved_s = 0.0
 
     def wake(self) -> None:
         """Say that something has arrived."""
@@ -112,15 +113,22 @@ class TransactionLoop:
         return rounds
 
     async def _ends(self) -> LogEnds:
-        """Ask for the ends of the inputs where something hangs on them: one request for all partitions."""
-        is_live = self._settings.clock == "live"
+        """Ask for the ends of the inputs where something hangs on them: one request for all partitions.
+
+        A merge that waits asks in every round; idle clocks ask once a tick.
+        """
+        now_s = time.monotonic()
+        moves_clocks = self._settings.clock == "live" and now_s - self._clocks_moved_s >= _TICK_S
         owners = [
-            owner for owner in self._owners.values() if owner.waits_for_end() or (is_live and not owner.has_input())
+            owner
+            for owner in self._owners.values()
+            if owner.waits_for_end() or (moves_clocks and not owner.has_input())
         ]
         if not owners:
             return NO_ENDS
+        if moves_clocks:
+            self._clocks_moved_s = now_s
         ends = await self._log_reader.ends(tp for owner in owners for tp in owner.inputs)
-        now_s = time.monotonic()
         for owner in owners:
             if owner.waits_for_end() and now_s - owner.waiting_since_s > _UPSTREAM_S:
                 await self._excuse(owner, ends)

@@ -14,12 +14,19 @@ from tests.bench.scene import WITHIN_S, Bench
 from tests.chaos.harness import ROOT
 
 
-async def started(module: str, order: Any) -> Process:
-    """Start a module of this package, with its order as JSON."""
+@asynccontextmanager
+async def running(module: str, order: Any) -> AsyncIterator[Process]:
+    """Run a module of this package, with its order as JSON; it is gone at the end."""
     order_json = msgspec.json.encode(order).decode()
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", f"tests.bench.{module}", order_json, stdout=PIPE, cwd=ROOT
     )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def result(process: Process) -> bytes:
@@ -47,12 +54,7 @@ async def receiving(
     """Have a receiver stand at the ends of topics of the contract."""
     names = [bench.names[topic] for topic in topics]
     watch = Watch(bench.settings.bootstrap_servers, names, bench.settings.partitions, wanted, warm_up_s, quiet_s)
-    process = await started("receive", watch)
-    try:
+    async with running("receive", watch) as process:
         assert process.stdout is not None
         assert (await process.stdout.readline()).decode().strip() == READY
         yield Receiving(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()

@@ -9,10 +9,8 @@ import asyncio
 import sys
 import time
 from datetime import datetime
-from typing import Any
 
 import msgspec
-import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.bench.scene import quantiles
@@ -45,6 +43,30 @@ class Delays(msgspec.Struct):
     p99: float
     most: float
     least: float
+    decided_p50: float
+    decided_p99: float
+    """Until the worker wrote the output's record into a batch, by the record's timestamp."""
+    cpu_s: float
+
+
+class _Cause(msgspec.Struct):
+    id: str
+
+
+class _Fields(msgspec.Struct):
+    cause: _Cause | None = None
+    send: _Cause | None = None
+    closed_at: str | None = None
+    expires_at: datetime | None = None
+
+
+class _Event(msgspec.Struct):
+    id: str
+    type: str
+    data: _Fields
+
+
+_decode = msgspec.json.Decoder(_Event).decode
 
 
 class Receiver:
@@ -52,31 +74,37 @@ class Receiver:
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
-        self.came: list[tuple[float, float]] = []
-        """(since when it was due, how long after that it came), ms."""
+        self.came: list[tuple[float, float, float]] = []
+        """When it was due, was decided and came (ms since the epoch)."""
         self.refused = 0
 
-    def note(self, event: dict[str, Any], now_ms: float) -> None:
+    def note(self, value: bytes, decided_ms: float, now_ms: float) -> None:
         """Note one output."""
-        due_ms = _due_ms(event["data"])
-        self.ids.add(event["id"])
-        self.refused += event["type"] == "janela.send.rejected.v1"
-        self.came.append((due_ms, now_ms - due_ms))
+        event = _decode(value)
+        self.ids.add(event.id)
+        self.refused += event.type == "janela.send.rejected.v1"
+        self.came.append((_due_ms(event.data), decided_ms, now_ms))
 
     def delays(self, warm_up_s: float) -> Delays:
         """Give what is measured, without what was due in the first seconds."""
-        first_ms = min(due_ms for due_ms, _ in self.came) + warm_up_s * 1000
-        counted = [delay_ms for due_ms, delay_ms in self.came if due_ms >= first_ms]
-        p50, p90, p99, most = quantiles(counted, 0.5, 0.9, 0.99)
-        least = round(min(counted), 1)
-        return Delays(len(self.came), len(self.ids), self.refused, len(counted), p50, p90, p99, most, least)
+        first_ms = min(due_ms for due_ms, _, _ in self.came) + warm_up_s * 1000
+        counted = [times for times in self.came if times[0] >= first_ms]
+        delays_ms = [came_ms - due_ms for due_ms, _, came_ms in counted]
+        p50, p90, p99, most = quantiles(delays_ms, 0.5, 0.9, 0.99)
+        decided_p50, decided_p99, _ = quantiles((decided_ms - due_ms for due_ms, decided_ms, _ in counted), 0.5, 0.99)
+        return Delays(
+            received=len(self.came), different=len(self.ids), refused=self.refused, counted=len(counted),
+            p50=p50, p90=p90, p99=p99, most=most, least=round(min(delays_ms), 1),
+            decided_p50=decided_p50, decided_p99=decided_p99, cpu_s=round(time.process_time(), 2),
+        )  # fmt: skip
 
 
-def _due_ms(fields: dict[str, Any]) -> float:
-    if "closed_at" in fields:
-        return datetime.fromisoformat(fields["expires_at"]).timestamp() * 1000
-    cause = fields["cause"] if "cause" in fields else fields["send"]
-    return int(cause["id"].partition(".")[2]) / 1000
+def _due_ms(fields: _Fields) -> float:
+    if fields.closed_at is not None and fields.expires_at is not None:
+        return fields.expires_at.timestamp() * 1000
+    cause = fields.cause or fields.send
+    assert cause is not None, "an output that nobody was due"
+    return int(cause.id.partition(".")[2]) / 1000
 
 
 async def _main(watch: Watch) -> None:
@@ -100,7 +128,7 @@ async def _main(watch: Watch) -> None:
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 heard_s, now_ms = time.monotonic(), time.time() * 1e3
                 for record in records:
-                    receiver.note(orjson.loads(record.value), now_ms)
+                    receiver.note(record.value, record.timestamp, now_ms)
     finally:
         await consumer.stop()
     print(msgspec.json.encode(receiver.delays(watch.warm_up_s)).decode())

@@ -32,13 +32,14 @@ def size(name: str, default: int) -> int:
 
 
 @asynccontextmanager
-async def progress(what: str, so_far: Callable[[], int], total: int) -> AsyncIterator[None]:
-    """Print how far something is, every two seconds until it is done."""
+async def progress(what: str, total: int, so_far: Callable[[], int] | None = None) -> AsyncIterator[None]:
+    """Print how far something is, or for how long it has been going on, every two seconds until it is done."""
 
     async def tell() -> None:
         while True:
             await asyncio.sleep(TOLD_EVERY_S)
-            print(f"  {what}: {so_far():,} of {total:,}", flush=True)
+            done = f"{so_far():,} of {total:,}" if so_far else f"{total:,}, {time.monotonic() - began_s:.0f} s so far"
+            print(f"  {what}: {done}", flush=True)
 
     began_s = time.monotonic()
     telling = asyncio.create_task(tell())
@@ -111,7 +112,7 @@ class Bench(Stage):
                 yield record
                 sent += 1
 
-        async with progress("put on the topics", lambda: sent, len(records)):
+        async with progress("put on the topics", len(records), lambda: sent):
             await self.preload(counted())
 
     async def at_work(self, worker: MeteredWorker, event: str = "stream.restored") -> None:
@@ -127,7 +128,7 @@ class Bench(Stage):
             committed = await self.progress()
             return committed >= ends
 
-        async with progress("consumed", lambda: committed, ends):
+        async with progress("consumed", ends, lambda: committed):
             await self.until("all input is consumed", is_all, WITHIN_S)
 
     async def dead_letters(self) -> int:

@@ -30,7 +30,7 @@ YARDSTICK = os.environ.get("BENCH_YARDSTICK")
 async def test_a_backlog_is_consumed_exactly_once_with_and_without_accepted_sends(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    async with progress("made", lambda: 0, EVENTS):
+    async with progress("made", EVENTS):
         made = await asyncio.to_thread(backlog, 7, EVENTS, CONTACTS, PARTITIONS, time.time_ns() // 1_000_000)
     cases: list[Figures] = []
     compared: list[Figures] = []
@@ -87,7 +87,7 @@ async def _yardstick(bench: Bench, command: str) -> Figures:
         "BENCH_BACKLOG": str(EVENTS),
     }
     load_before, began_s, used_before = load(), time.monotonic(), os.times()
-    async with progress("yardstick", lambda: 0, EVENTS):
+    async with progress("yardstick", EVENTS):
         process = await asyncio.create_subprocess_exec(*shlex.split(command), env={**os.environ, **told})
         assert await asyncio.wait_for(process.wait(), WITHIN_S) == 0
     took_s, used = time.monotonic() - began_s, os.times()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from processor.embedded import EmbeddedKafka
-from tests.bench.clients import receiving, result, started
+from tests.bench.clients import receiving, result, running
 from tests.bench.generate import Schedule
 from tests.bench.report import Figures, load, tell
 from tests.bench.scene import opened, progress, size
@@ -46,18 +46,17 @@ async def _measured(kafka: EmbeddedKafka, prefix: str, folder: Path, rate: int, 
         async with receiving(bench, *outputs, wanted=events, warm_up_s=WARM_UP_S) as receiver:
             load_before, cpu_before_s, began_s = load(), worker.cpu_s(), time.monotonic()
             inbound, outbound = (bench.names[topic] for topic in ("messages.inbound", "messages.outbound"))
-            generator = await started(
-                "generate",
-                Schedule(bench.settings.bootstrap_servers, inbound, outbound, partitions, rate, SECONDS),
-            )
-            what = f"seconds at {rate:,} events/s on {partitions} partitions"
-            async with progress(what, lambda: int(time.monotonic() - began_s), SECONDS):
+            schedule = Schedule(bench.settings.bootstrap_servers, inbound, outbound, partitions, rate, SECONDS)
+            async with (
+                running("generate", schedule) as generator,
+                progress(f"{partitions} partitions, {rate:,} events/s", events),
+            ):
                 generated, delays = await asyncio.gather(result(generator), receiver.delays())
             cpu_s, took_s = worker.cpu_s() - cpu_before_s, time.monotonic() - began_s
         counts = await worker.stopped()
     assert counts["records"] == delays.received == delays.different == events
     assert delays.refused == 0
-    behind = json.loads(generated)
+    sent = json.loads(generated)
     return {
         "partitions": partitions,
         "events/s": rate,
@@ -66,9 +65,14 @@ async def _measured(kafka: EmbeddedKafka, prefix: str, folder: Path, rate: int, 
         "p99, ms": delays.p99,
         "max, ms": delays.most,
         "events counted": delays.counted,
-        "generator behind, p99, ms": behind["behind_p99_ms"],
-        "generator behind, max, ms": behind["behind_max_ms"],
+        "taken up by the generator, p99, ms": sent["behind_p99"],
+        "acknowledged to the generator, p50, ms": sent["acked_p50"],
+        "acknowledged to the generator, p99, ms": sent["acked_p99"],
+        "decided by the worker, p50, ms": delays.decided_p50,
+        "decided by the worker, p99, ms": delays.decided_p99,
         "worker's share of a core": round(cpu_s / took_s, 2),
+        "generator's CPU, s": sent["cpu_s"],
+        "receiver's CPU, s": delays.cpu_s,
         "transactions": counts["transactions"],
         "load average": f"{load_before} to {load()}",
     }

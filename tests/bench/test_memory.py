@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from processor.codec.state import decode_window, encode_window
 from processor.core.decisions import Effects
 from processor.core.events import Echo, Event, Message
 from processor.core.partition import Partition
@@ -47,17 +46,8 @@ def fill(partition: Partition, keys: list[bytes]) -> None:
         partition.apply(events, Effects())
 
 
-def fill_from_records(partition: Partition, keys: list[bytes]) -> None:
-    """Restore the same windows from state records."""
-    live = Partition(Policy())
-    fill(live, keys)
-    clock_ms = live.clock_ms
-    windows = live.windows
-    del live
-    partition.restore(clock_ms, ((key, decode_window(encode_window(windows.pop(key), 1))) for key in keys), ())
-
-
 def resident_bytes() -> int:
+    """Ask the system: it sees what an allocator rounds up and what a number keeps for a carry."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     return pages * 4096
 
@@ -74,7 +64,7 @@ def counted_bytes(partition: Partition) -> int:
     return total
 
 
-def measure(partitions: int, way: str) -> dict[str, Any]:
+def measure(partitions: int) -> dict[str, Any]:
     """Do the whole of it in this process."""
     all_keys = keys_of(partitions)
     held = [Partition(Policy()) for _ in all_keys]
@@ -83,7 +73,7 @@ def measure(partitions: int, way: str) -> dict[str, Any]:
     gc.collect()
     before = resident_bytes()
     for partition, keys in zip(held, all_keys, strict=True):
-        (fill if way == "live" else fill_from_records)(partition, keys)
+        fill(partition, keys)
     gc.collect()
     resident = resident_bytes() - before
     known = sum(len(partition.windows) for partition in held)
@@ -96,21 +86,19 @@ def measure(partitions: int, way: str) -> dict[str, Any]:
 
 @pytest.mark.bench
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("way", ["live", "restored"])
 @pytest.mark.parametrize("partitions", [1, 12])
-def test_an_open_window_takes_at_most_250_bytes_beyond_its_key(partitions: int, way: str) -> None:
-    command = [sys.executable, "-m", "tests.bench.test_memory", str(partitions), way]
+def test_an_open_window_takes_at_most_250_bytes_beyond_its_key(partitions: int) -> None:
+    command = [sys.executable, "-m", "tests.bench.test_memory", str(partitions)]
     root = Path(__file__).parents[2]
     ran = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
     found = json.loads(ran.stdout)
     print(
-        f"\nmemory of an open window beyond its key, {WINDOWS:,} in {partitions} partitions, {way}:"
+        f"\nmemory of an open window beyond its key, {WINDOWS:,} in {partitions} partitions:"
         f" {found['resident']:.0f} bytes resident, {found['counted']:.0f} counted"
     )
+    assert found["resident"] <= BYTES_MAX
     assert found["counted"] <= BYTES_MAX
-    if way == "live":  # a restore leaves its records' memory to be used again
-        assert found["resident"] <= BYTES_MAX
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]), sys.argv[2])))
+    print(json.dumps(measure(int(sys.argv[1]))))

@@ -25,7 +25,7 @@ async def test_a_restart_knows_every_open_window_at_its_first_commit(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     now_ms = time.time_ns() // 1_000_000
-    async with progress("made", lambda: 0, WINDOWS):
+    async with progress("made", WINDOWS):
         first, again = await asyncio.to_thread(_messages, now_ms)
     async with opened(kafka, topic_prefix, tmp_path, partitions=PARTITIONS, clock="event") as bench:
         await bench.put(first)

@@ -184,6 +184,7 @@ def _noise(generator: _Generator, wanted: Wanted) -> Wanted:
 _DAMAGES: Sequence[Damage] = (
     lambda _, wanted: wanted._replace(value=None),
     lambda _, wanted: wanted._replace(key=None),
+    lambda _, wanted: wanted._replace(key=None, value=None),
     lambda _, wanted: wanted._replace(key=b"whatsapp:15550001:\xff"),
     lambda _, wanted: wanted._replace(key=b""),
     lambda _, wanted: wanted._replace(value=b""),

@@ -70,3 +70,12 @@ def test_a_record_without_a_timestamp_says_so() -> None:
 def test_every_reason_of_the_contract_can_be_told(reason: str) -> None:
     _, headers = written(b"{}", letter=DeadLetter(reason, "a sentence with an é"))
     assert failures("dead-letter", ours(headers)) == set()
+
+
+def test_headers_that_do_not_fit_are_left_out_and_counted() -> None:
+    own: Headers = [("a" * 50, b"b" * 25), ("c" * 20, b"d" * 5)]
+    assert written(b"{}", own)[1][:2] == own
+    _, headers = written(b"{}", [*own, ("e", b"")])
+    assert headers[0][0] == "__dlq.reason"
+    assert ours(headers)["__dlq.headers"] == "3"
+    assert failures("dead-letter", ours(headers)) == set()

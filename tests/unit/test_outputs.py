@@ -7,6 +7,7 @@ import pytest
 
 from processor.codec.inputs import InputDecoder
 from processor.codec.outputs import HEADERS, TOPICS, OutputEncoder
+from processor.codec.times import parse_time
 from processor.contract import topics
 from processor.core.decisions import Accepted, Closed, Decision, Expiring, Opened, Rejected
 from processor.core.events import Send
@@ -79,7 +80,7 @@ def test_the_header_says_what_the_topics_say() -> None:
 # -------------------------------------------------------------------------------------------------------------- windows
 
 
-def test_opened() -> None:
+def test_an_opened_window_says_until_when_and_by_which_message() -> None:
     """W2"""
     event = encoded(Opened(KEY, T0, T0 + DAY, "wamid.1", "image"))
     assert event["data"] == COMMON | {
@@ -89,7 +90,7 @@ def test_opened() -> None:
     }
 
 
-def test_expiring() -> None:
+def test_an_expiring_window_says_what_remains_and_whether_it_is_unanswered() -> None:
     """E1 E3"""
     due_ms = T0 + 22 * HOUR
     event = encoded(Expiring(KEY, due_ms, T0, T0 + DAY, 2 * HOUR, 2 * HOUR, is_unanswered=True, last_inbound_at=T0))
@@ -115,7 +116,7 @@ def test_an_immediate_warning_says_what_really_remains_and_is_timed_by_its_deadl
     assert event["time"] == "2026-11-23T10:00:00.000Z"
 
 
-def test_closed() -> None:
+def test_a_closed_window_says_when_it_ended_and_why() -> None:
     """W4 E3"""
     event = encoded(Closed(KEY, T0 + DAY, T0, T0 + DAY, "expired", is_unanswered=False))
     assert event["id"] == "whatsapp:100200300:5511900010001@1795348800000/closed"
@@ -132,7 +133,7 @@ def test_closed() -> None:
 # ------------------------------------------------------------------------------------------------------------- verdicts
 
 
-def test_accepted_in_the_window() -> None:
+def test_an_acceptance_in_the_window_says_until_when_it_is_valid() -> None:
     """S1"""
     send = request(value_of())
     event = encoded(Accepted(KEY, T0 + 5, send, "window-open", T0, T0 + DAY, T0 + DAY - MINUTE, None))
@@ -146,7 +147,7 @@ def test_accepted_in_the_window() -> None:
     }
 
 
-def test_accepted_outside_the_window() -> None:
+def test_an_acceptance_outside_the_window_shows_none() -> None:
     """S2"""
     send = request(value_of(type="template", category="utility"))
     data = encoded(Accepted(KEY, T0 + 5, send, "template", None, None, None, None))["data"]
@@ -155,7 +156,7 @@ def test_accepted_outside_the_window() -> None:
 
 
 @pytest.mark.parametrize("reason", REFUSALS)
-def test_accepted_under_observation(reason: str) -> None:
+def test_an_observed_acceptance_says_what_would_have_been_refused(reason: str) -> None:
     """S1 S4 S5"""
     send = request(value_of(type="template", category="marketing"))
     data = encoded(Accepted(KEY, T0 + 5, send, "template", None, None, None, reason))["data"]
@@ -181,7 +182,7 @@ def test_the_send_is_spliced_in_byte_for_byte(extra: bytes, before: bytes, after
     assert json.loads(written)["data"]["send"] == json.loads(value)
 
 
-def test_rejected_with_a_window_that_ended() -> None:
+def test_a_rejection_shows_the_window_that_ended_and_the_senders_context() -> None:
     """S1"""
     context = b'{"ticket" : 7.0, "who":"Jos\\u00e9"}'
     value = value_of(intent="done")[:-1] + b', "context": ' + context + b"}"
@@ -212,13 +213,13 @@ def test_rejected_with_a_window_that_ended() -> None:
     )
 
 
-def test_rejected_without_a_window() -> None:
+def test_a_rejection_without_a_window_shows_none() -> None:
     """S1"""
     data = encoded(Rejected(KEY, T0 + 5, request(value_of()), "no-window", None, None, None))["data"]
     assert (data["window"], data["send"]["context"], data["send"]["intent"]) == (None, None, "request")
 
 
-def test_rejected_while_the_window_is_open() -> None:
+def test_a_rejection_while_the_window_is_open_shows_no_end() -> None:
     """S4"""
     window = encoded(Rejected(KEY, T0 + 5, request(value_of()), "opt-out", T0, T0 + DAY, None))["data"]["window"]
     assert window == {"opened_at": OPENED, "expires_at": EXPIRES, "closed_at": None, "closed_for_seconds": None}
@@ -305,3 +306,11 @@ def test_all_that_a_busy_partition_says_holds_to_the_schemas() -> None:
             if isinstance(decision, Accepted | Rejected):
                 decision.send.value = value_of(type=decision.send.type, category=decision.send.category)
             encoded(decision, sequence)
+
+
+def test_the_latest_time_that_is_read_can_still_be_written() -> None:
+    """W2 S1: a window of a week, kept for three, from the last moment of the year 9998."""
+    latest = parse_time("9998-12-31T23:59:59.999Z")
+    assert latest is not None
+    ENCODER.encode(Opened(KEY, latest, latest + 7 * DAY, "m", "text"), 1)
+    ENCODER.encode(Closed(KEY, latest + 21 * DAY, latest, latest + 7 * DAY, "expired", is_unanswered=True), 1)

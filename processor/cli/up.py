@@ -79,9 +79,9 @@ def up(
     """
     try:
         asyncio.run(_until_signalled(_up(Plan(seconds, rate, contacts, seed, port, data, as_json))))
-    except (EmbeddedKafkaError, WorkerError) as error:
-        _complain(error)
-        raise typer.Exit(FAILED) from None
+    except (NotStartedError, EmbeddedKafkaError, WorkerError) as error:
+        print(f"janela up: {error}", file=sys.stderr)
+        raise typer.Exit(NOT_STARTED if isinstance(error, NotStartedError) else FAILED) from None
 
 
 class Plan(NamedTuple):
@@ -94,6 +94,10 @@ class Plan(NamedTuple):
     port: int | None
     data: Path | None
     as_json: bool
+
+
+class NotStartedError(Exception):
+    """Kafka could not be started; the message says why."""
 
 
 async def _until_signalled(run: Coroutine[Any, Any, None]) -> None:
@@ -135,7 +139,7 @@ async def _up(plan: Plan) -> None:
         starting = asyncio.create_task(asyncio.to_thread(broker.start))
         stack.push_async_callback(_stop, broker, starting)
         worker = await stack.enter_async_context(AttendedWorker(plan.data))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # so Kafka's start has begun before we import for a second
 
         from processor.cli.kafka import describe
         from processor.cli.run import load_settings, run
@@ -147,8 +151,7 @@ async def _up(plan: Plan) -> None:
         try:
             await starting
         except EmbeddedKafkaError as error:
-            _complain(error)
-            raise typer.Exit(NOT_STARTED) from None
+            raise NotStartedError(str(error)) from None
         await run(plan, view, settings, broker, worker)
 
 
@@ -162,7 +165,3 @@ def _port(plan: Plan) -> int:
     if plan.port is not None:
         return plan.port
     return 0 if plan.data else PortChooser().rather(USUAL_PORT)  # kept data remember theirs
-
-
-def _complain(error: Exception) -> None:
-    print(f"janela up: {error}", file=sys.stderr)

@@ -305,13 +305,16 @@ class Stage:
     async def until_moved(
         self, partitions: set[int] | None = None, within_s: float = 60, *, ends_ok: bool = False
     ) -> float:
-        """Wait until the committed offsets of all these partitions (None: of any partition) have moved."""
-        before = await self.committed()
+        """Wait until the committed offsets of these partitions (None: of any one) have moved, or are at the end."""
+        before, ends = await self.committed(), await self.ends(*INPUTS.values())
 
         async def moved() -> bool:
             after = await self.committed()
             on = {tp.partition for tp in after if after[tp] > before[tp]}
-            return bool(on) if partitions is None else partitions <= on
+            done = {tp.partition for tp in after} - {tp.partition for tp in after if after[tp] < ends[tp]}
+            return (
+                partitions <= on | done if partitions is not None else bool(on) or len(done) == self.settings.partitions
+            )
 
         which = "any partition" if partitions is None else f"partitions {sorted(partitions)}"
         return await self.until(f"a commit on {which}", moved, within_s, ends_ok=ends_ok)

@@ -555,7 +555,7 @@ def test_a_start_that_fails_is_one_sentence_and_exit_code_2() -> None:
     )
 
 
-def test_help_has_examples() -> None:
+def test_the_help_of_kafka_has_examples() -> None:
     run = run_kafka("--help")
     assert run.returncode == 0
     assert "janela kafka -- pytest tests/integration" in run.stdout

@@ -67,7 +67,7 @@ async def test_applying_twice_keeps_what_there_is(settings: Settings) -> None:
     assert second == topics.Applied(created=(), kept=first.created)
 
 
-async def test_checking_creates_nothing(settings: Settings) -> None:
+async def test_checking_the_topics_creates_nothing(settings: Settings) -> None:
     for _ in range(2):
         (problem,) = await topics.check(settings)
         assert (problem.topic, problem.found) == (f"{settings.topic_prefix}*", "none")

@@ -198,6 +198,12 @@ def test_a_status_needs_no_id() -> None:
     assert outbound(body(type="status", id=..., status="failed", error_code=131047)) == Noted(KEY, T, "silent")
 
 
+@pytest.mark.parametrize("id_", ["", 7, None, "x" * 257])
+def test_a_status_that_has_an_id_has_a_good_one(id_: Any) -> None:
+    """Contract: a field that is known must be right."""
+    assert reason(outbound(body(type="status", id=id_))) == "bad-field"
+
+
 @pytest.mark.parametrize("type_", [*sorted(FREE_FORM_TYPES), "hologram"])
 def test_without_a_category_only_a_template_is_a_dead_letter(type_: str) -> None:
     """S3"""

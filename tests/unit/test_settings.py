@@ -71,7 +71,7 @@ def test_a_value_given_by_hand_reads_no_environment(monkeypatch: pytest.MonkeyPa
     assert (settings.partitions, settings.app_id, settings.clock) == (12, "janela", "event")
 
 
-def test_settings_are_frozen() -> None:
+def test_settings_can_not_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().partitions = 3
 

@@ -377,18 +377,21 @@ class Traffic:
         record = Record(side, event_time_ms, _key(fields), _wire(fields))
         if self._chance(DAMAGED_SHARE):
             damage = self._random.choice(_DAMAGES)
-            self._records.append(Record(side, event_time_ms, *damage(record, fields)))
+            self._deliver(Record(side, event_time_ms, *damage(record, fields)))
         if self._chance(DOUBLED_SHARE):
             self._deliver_late(record, self._later(event_time_ms, 30 * MINUTE_MS))
         if self._chance(LATE_SHARE):
             mean_ms = 18 * HOUR_MS if self._chance(0.3) else 20 * MINUTE_MS
             self._deliver_late(record, self._later(event_time_ms, mean_ms))
         else:
-            self._records.append(record)
+            self._deliver(record)
+
+    def _deliver(self, record: Record) -> None:
+        self._records.append(record)
 
     def _deliver_late(self, record: Record, arrives_ms: int) -> None:
         late = record._replace(arrives_ms=arrives_ms)
-        self._at(arrives_ms, 0 if late.side == "inbound" else 1, partial(self._records.append, late))
+        self._at(arrives_ms, 0 if late.side == "inbound" else 1, partial(self._deliver, late))
 
 
 _ASKING: Final = ("text",) * 6 + ("audio", "image", "voice", "video", "document", "location", "sticker", "order")

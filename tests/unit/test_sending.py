@@ -447,6 +447,14 @@ def test_what_became_true_before_effects_from_changes_state_and_emits_nothing() 
     assert scene.play(said(DAY + 1), sent(DAY + 2)) == ["opened", "accepted s1: window-open"]
 
 
+def test_what_became_true_at_that_very_time_is_emitted() -> None:
+    """W2 S1"""
+    scene = Scene(Policy(effects_from_ms=T0 + 1))
+    assert scene.play(said(0), sent(0)) == []
+    scene = Scene(Policy(effects_from_ms=T0))
+    assert scene.play(said(0), sent(0)) == ["opened", "accepted s1: window-open"]
+
+
 def test_a_late_warning_is_true_from_its_deadline_on() -> None:
     """E1a"""
     scene = Scene(Policy(effects_from_ms=T0 + 22 * HOUR + 1))

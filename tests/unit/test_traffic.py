@@ -71,7 +71,7 @@ def test_no_event_arrives_before_it_has_happened() -> None:
 
 def test_of_one_moment_the_customers_side_comes_first() -> None:
     sides: dict[tuple[int, bytes], list[str]] = {}
-    for record in Traffic(5, BEGIN_MS, 20_000).until(BEGIN_MS + DAY_MS):
+    for record in Traffic(5, BEGIN_MS, 10_000).until(BEGIN_MS + 8 * HOUR_MS):
         sides.setdefault((record.arrives_ms, record.key), []).append(record.side)
     assert all(moment == sorted(moment) for moment in sides.values())
 
@@ -79,20 +79,20 @@ def test_of_one_moment_the_customers_side_comes_first() -> None:
 # -------------------------------------------------------------------------------------------- as much as asked for
 
 
-@pytest.mark.parametrize("events_per_day", [300, 2000, 20_000])
+@pytest.mark.parametrize("events_per_day", [300, 2000])
 def test_a_day_has_as_many_events_as_were_asked_for_on_average(events_per_day: int) -> None:
-    traffic, days = Traffic(6, BEGIN_MS, events_per_day), 20
+    traffic, days = Traffic(6, BEGIN_MS, events_per_day), 12
     traffic.until(BEGIN_MS + DAY_MS)  # what a story leaves for the next day is not there yet on the first
-    assert len(traffic.until(BEGIN_MS + (1 + days) * DAY_MS)) / days == pytest.approx(events_per_day, rel=0.06)
+    assert len(traffic.until(BEGIN_MS + (1 + days) * DAY_MS)) / days == pytest.approx(events_per_day, rel=0.08)
 
 
 def test_the_hours_are_a_business_s() -> None:
     midnight_ms = BEGIN_MS - 3 * HOUR_MS
     arrivals = Counter(
         (record.arrives_ms - midnight_ms) // HOUR_MS % 24
-        for record in Traffic(7, BEGIN_MS, 20_000).until(midnight_ms + 5 * DAY_MS)
+        for record in Traffic(7, BEGIN_MS, 3000).until(midnight_ms + 4 * DAY_MS)
     )
-    assert min(arrivals[hour] for hour in range(9, 17)) > 4 * arrivals[2]
+    assert min(arrivals[hour] for hour in range(9, 17)) > 3 * arrivals[2]
 
 
 def test_a_rate_that_is_set_holds_from_there() -> None:
@@ -104,8 +104,8 @@ def test_a_rate_that_is_set_holds_from_there() -> None:
 
 
 def test_at_any_rate_customers_who_come_back_do_so_about_once_a_day() -> None:
-    records = Traffic(9, BEGIN_MS, 100_000, regulars=50).until(BEGIN_MS + DAY_MS)
-    assert len({record.key for record in records}) > 5_000
+    records = Traffic(9, BEGIN_MS, 20_000, regulars=50).until(BEGIN_MS + DAY_MS)
+    assert len({record.key for record in records}) > 2_000
 
 
 # ------------------------------------------------------------------------------------------- with everything in it
@@ -122,7 +122,7 @@ def test_from_the_second_day_on_every_six_hours_bring_about_all_kinds_of_events(
 
 
 def test_sends_are_refused_for_every_reason() -> None:
-    effects = apply(Traffic(10, BEGIN_MS, 2000).until(BEGIN_MS + 5 * DAY_MS), new_partition())
+    effects = apply(Traffic(10, BEGIN_MS, 2000).until(BEGIN_MS + 3 * DAY_MS), new_partition())
     reasons = {getattr(output, "reason", "") for output in effects.outputs if type(output).__name__ == "Rejected"}
     assert reasons == {"opt-out", "marketing-opt-out", "window-closed", "no-window", "no-consent"}
 
@@ -133,12 +133,12 @@ def test_after_whole_days_windows_are_about_to_end_and_to_warn() -> None:
     effects = Effects()
     assert partition.advance(BEGIN_MS + 7 * DAY_MS + 20 * MINUTE_MS, effects)
     kinds = Counter(type(output) for output in effects.outputs)
-    assert kinds[Closed] >= 20
-    assert kinds[Expiring] >= 20
+    assert kinds[Closed] >= 12
+    assert kinds[Expiring] >= 12
 
 
 def test_some_records_come_late_some_twice_and_some_so_late_that_they_open_nothing() -> None:
-    records = Traffic(12, BEGIN_MS, 5000).until(BEGIN_MS + 5 * DAY_MS)
+    records = Traffic(12, BEGIN_MS, 3000).until(BEGIN_MS + 4 * DAY_MS)
     late_ms = [
         record.arrives_ms - event.event_time_ms
         for record, event in decoded(records, new_partition())
@@ -151,7 +151,7 @@ def test_some_records_come_late_some_twice_and_some_so_late_that_they_open_nothi
 
 
 def test_few_records_can_t_be_read_and_for_all_sorts_of_reasons() -> None:
-    read = decoded(Traffic(13, BEGIN_MS, 5000).until(BEGIN_MS + 3 * DAY_MS), new_partition())
+    read = decoded(Traffic(13, BEGIN_MS, 4000).until(BEGIN_MS + 2 * DAY_MS), new_partition())
     reasons = Counter(event.reason for _, event in read if isinstance(event, DeadLetter))
     assert set(reasons) == {"not-json", "missing-field", "bad-field", "bad-time", "wrong-key", "future-time"}
     assert reasons.total() < len(read) * 0.01

@@ -567,6 +567,13 @@ def test_an_extension_whose_new_due_time_is_after_the_clock_warns_before_the_old
     assert scene.pass_until(25 * HOUR + 1) == ["closed"]
 
 
+def test_an_extension_at_the_very_time_of_the_warning_warns_before_the_old_end_too() -> None:
+    """E1 E1a"""
+    scene = Scene()
+    scene.play(said(0), tick(22 * HOUR), said(1))
+    assert scene.pass_until(22 * HOUR + 1) == ["expiring 7200"]
+
+
 def test_a_burst_of_messages_makes_one_warning() -> None:
     """E2"""
     scene = Scene()

@@ -1,0 +1,191 @@
+"""`janela up` as it is typed, without a terminal: it shows all kinds of events, and leaves nothing behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KINDS = ("opened", "expiring", "closed", "accepted", "rejected")
+
+START_SECONDS = 60
+END_SECONDS = 30
+
+
+@contextmanager
+def janela_up(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `janela up` on a port of its own, without settings of anybody's."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JANELA_")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "processor", "up", "--port", "0", *arguments],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def first_second(process: subprocess.Popen[str]) -> dict[str, object]:
+    """Wait until it is at work, and give the first object that it prints."""
+    assert process.stdout
+    line = process.stdout.readline()
+    assert line, process.communicate()
+    found: dict[str, object] = json.loads(line)
+    return found
+
+
+def children(process: int) -> dict[int, str]:
+    """Give the processes that it has started, whichever thread of it did, with their command lines."""
+    listed = [
+        int(child)
+        for thread in Path(f"/proc/{process}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
+    return {child: Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ") for child in listed}
+
+
+def the_one(of: dict[int, str], name: str) -> int:
+    (found,) = (process for process, command in of.items() if name in command)
+    return found
+
+
+def lives(process: int) -> bool:
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"  # ended; at most, nobody has taken notice yet
+
+
+def gone(processes: dict[int, str], seconds: float) -> bool:
+    give_up_at = time.monotonic() + seconds
+    while any(map(lives, processes)) and time.monotonic() < give_up_at:
+        time.sleep(0.05)
+    return not any(map(lives, processes))
+
+
+def test_a_run_of_some_seconds_shows_all_kinds_of_events_and_sums_up() -> None:
+    with janela_up("--seconds", "6") as process:
+        out, err = process.communicate(timeout=START_SECONDS + END_SECONDS)
+    assert (process.returncode, err) == (0, "")
+    lines, total = out.split("\n\n")
+    for kind in KINDS:
+        assert re.search(rf"^ +{kind} +\d\d:\d\d  55119\d+  \w", lines, re.MULTILINE)
+    counts = {
+        name: int(count.replace(",", "")) for name, count in re.findall(r"^ *([a-z ]+?) +([\d,]+)", total, re.MULTILINE)
+    }
+    assert all(counts[kind] > 0 for kind in KINDS)
+    assert counts["events out"] == sum(counts[kind] for kind in KINDS)
+    assert counts["records in"] > 1000
+    assert counts["dead letters"] > 0
+    assert counts["lag"] == 0
+    log = re.search(r"its log is (\S+)", lines)
+    assert log
+    assert not Path(log[1]).parent.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_a_summary_and_no_process_is_left(number: signal.Signals) -> None:
+    with janela_up("--json") as process:
+        first_second(process)
+        started = children(process.pid)
+        assert the_one(started, "kafka.Kafka") != the_one(started, "processor.cli.attended")
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=END_SECONDS)
+    assert process.returncode == 0
+    assert json.loads(out.splitlines()[-1])["kind"] == "summary"
+    assert gone(started, 0)
+
+
+def test_a_signal_during_the_start_ends_it_too() -> None:
+    with janela_up("--json") as process:
+        assert process.stderr
+        assert process.stderr.readline() == "starting Kafka\n"
+        started = children(process.pid)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(END_SECONDS) == 0
+        assert process.stderr.read() == ""
+    assert gone(started, 0)
+
+
+def test_a_worker_that_fails_ends_it_and_its_last_words_are_told() -> None:
+    with janela_up("--json") as process:
+        first_second(process)
+        started = children(process.pid)
+        os.kill(the_one(started, "processor.cli.attended"), signal.SIGKILL)
+        _, err = process.communicate(timeout=END_SECONDS)
+    assert process.returncode == 1
+    told = re.search(r"janela up: the worker ended by itself \(signal 9\); its log \((.*)\) ends with:\n +\S", err)
+    assert told
+    assert "stream.restored" in Path(told[1]).read_text()
+    assert gone(started, 0)
+
+
+def test_a_kafka_that_ends_ends_it() -> None:
+    with janela_up("--json") as process:
+        first_second(process)
+        started = children(process.pid)
+        os.kill(the_one(started, "kafka.Kafka"), signal.SIGKILL)
+        _, err = process.communicate(timeout=END_SECONDS)
+    assert process.returncode == 1
+    assert "janela up: broker 0 ended by itself (signal 9)" in err
+    assert gone(started, 0)
+
+
+def test_nothing_outlives_a_run_that_is_killed() -> None:
+    with janela_up("--json") as process:
+        first_second(process)
+        started = children(process.pid)
+        process.kill()
+        assert gone(started, 10)
+
+
+def test_what_is_kept_is_gone_on_from(tmp_path: Path) -> None:
+    data = ("--data", str(tmp_path / "data"), "--json")
+    totals = []
+    for _ in range(2):
+        with janela_up("--seconds", "2", *data) as process:
+            out, err = process.communicate(timeout=START_SECONDS + END_SECONDS)
+        assert process.returncode == 0, err
+        totals.append(json.loads(out.splitlines()[-1]))
+    first, second = totals
+    assert second["open_windows"] >= first["open_windows"] > 0
+    assert second["events"]["opened"] < second["open_windows"]
+    assert first["lag"] == second["lag"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting", "complaint"),
+    [
+        ((), {"JANELA_EXPIRING_BEFORE": "soon"}, "JANELA_EXPIRING_BEFORE (expiring_before): found"),
+        (("--port", "1", "--data", "/proc/none"), {}, "janela up: Kafka could not be started"),
+    ],
+)
+def test_what_can_t_be_started_is_said_in_a_line(
+    arguments: tuple[str, ...], setting: dict[str, str], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    ended = subprocess.run(
+        [sys.executable, "-m", "processor", "up", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(complaint)
+    assert len(ended.stderr.splitlines()) == 1

@@ -30,10 +30,9 @@ class WorkerError(Exception):
 class AttendedWorker:
     """A worker in a process and a session of its own: a terminal's Ctrl-C is for us to act on."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """Take the folder for its log; None: a temporary one, which is kept only where the worker has failed."""
-        self._is_temporary = folder is None
-        self.log = (folder or Path(tempfile.mkdtemp(prefix="janela-up-"))) / "worker.log"
+    def __init__(self) -> None:
+        """Make a folder for its log, which is kept only where something has failed."""
+        self.log = Path(tempfile.mkdtemp(prefix="janela-up-")) / "worker.log"
         self._process: subprocess.Popen[str]
 
     async def __aenter__(self) -> Self:
@@ -80,11 +79,9 @@ class AttendedWorker:
             return
         if code not in (0, -signal.SIGTERM):  # by the signal itself where it was still getting ready
             raise self.failure(f"the worker did not stop cleanly ({_ended(code)})")
-        if self._is_temporary:
-            shutil.rmtree(self.log.parent, ignore_errors=True)
+        shutil.rmtree(self.log.parent, ignore_errors=True)
 
     def _launch(self) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__],

@@ -138,7 +138,7 @@ async def _up(plan: Plan) -> None:
         broker = EmbeddedKafka(plan.data, port=_port(plan), on_fetch=on_fetch)
         starting = asyncio.create_task(asyncio.to_thread(broker.start))
         stack.push_async_callback(_stop, broker, starting)
-        worker = await stack.enter_async_context(AttendedWorker(plan.data))
+        worker = await stack.enter_async_context(AttendedWorker())
         await asyncio.sleep(0)  # so Kafka's start has begun before we import for a second
 
         from processor.cli.kafka import describe

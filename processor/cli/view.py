@@ -18,7 +18,7 @@ from rich.text import Text
 
 from processor.cli.tally import OpenWindow, Tally
 from processor.cli.watch import EVENTS, STYLES, Kind, Seen
-from processor.codec.times import format_time, parse_time
+from processor.codec.times import format_time
 from processor.traffic import HOUR_MS, MINUTE_MS, SECOND_MS, Timeline
 
 
@@ -430,6 +430,11 @@ def _minute(seen: Seen) -> str:
     return seen.time[11:16]
 
 
+def _weekday(time: str) -> str:
+    """``Mon 18:47``: a window's end is a day away."""
+    return f"{datetime.fromisoformat(time):%a %H:%M}"
+
+
 def _answered(data: Mapping[str, Any]) -> str:
     return "unanswered" if data["unanswered"] else "answered"
 
@@ -449,9 +454,7 @@ def _accepted(data: Mapping[str, Any]) -> str:
 
 
 _IN_WORDS: Final = {
-    Kind.OPENED: lambda data: (
-        f"by {data['cause']['type']}, until {day_and_minute(parse_time(data['expires_at']) or 0)}"
-    ),
+    Kind.OPENED: lambda data: f"by {data['cause']['type']}, until {_weekday(data['expires_at'])}",
     Kind.EXPIRING: lambda data: f"{countdown(data['remaining_seconds'] * SECOND_MS)} left, {_answered(data)}",
     Kind.CLOSED: lambda data: f"{data['reason']}, {_answered(data)}",
     Kind.ACCEPTED: _accepted,

@@ -143,10 +143,12 @@ class InputDecoder:
         self, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers = ()
     ) -> core.Event | DeadLetter:
         """Decode a record of ``messages.inbound``; `timestamp_ms` is the record's, negative where it has none."""
-        if value is not None and not headers and len(value) < self._record_bytes_max - 512 and value.isascii():
+        if value is not None and not headers and len(value) < self._record_bytes_max - 512:
             try:
+                if not value.isascii():
+                    value.decode()  # msgspec does not look into what it skips
                 wire = _decode_message(value)
-            except (msgspec.MsgspecError, RecursionError):
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 return self._carefully(True, key, value, timestamp_ms, headers)
             if wire.type in core.OPENING_TYPES:
                 event_time_ms = parse_time(wire.time)
@@ -161,10 +163,12 @@ class InputDecoder:
         self, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers = ()
     ) -> core.Event | DeadLetter:
         """Decode a record of ``messages.outbound``."""
-        if value is not None and not headers and len(value) < self._record_bytes_max - 512 and value.isascii():
+        if value is not None and not headers and len(value) < self._record_bytes_max - 512:
             try:
+                if not value.isascii():
+                    value.decode()  # msgspec does not look into what it skips
                 wire = _decode_send(value)
-            except (msgspec.MsgspecError, RecursionError):
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 return self._carefully(False, key, value, timestamp_ms, headers)
             if wire.type in core.FREE_FORM_TYPES and wire.context is None:
                 event_time_ms = parse_time(wire.time)

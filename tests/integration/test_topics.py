@@ -20,7 +20,7 @@ NOBODY = "127.0.0.1:1"
 
 @pytest.fixture
 def settings(kafka: Any, topic_prefix: str) -> Settings:
-    return Settings(bootstrap_servers=kafka.bootstrap, topic_prefix=topic_prefix, partitions=PARTITIONS)
+    return Settings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix=topic_prefix, partitions=PARTITIONS)
 
 
 @pytest.fixture

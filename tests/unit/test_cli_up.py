@@ -67,7 +67,7 @@ def drawn(moment: Moment, width: int, height: int) -> list[str]:
 @pytest.mark.parametrize(
     ("kind", "changed", "words"),
     [
-        (Kind.OPENED, {}, "by text, until Mon 23 Nov 18:47"),
+        (Kind.OPENED, {}, "by text, until Mon 18:47"),
         (Kind.EXPIRING, {}, "2h00m left, unanswered"),
         (Kind.CLOSED, {}, "expired, answered"),
         (Kind.ACCEPTED, {}, "image: window-open"),
@@ -97,9 +97,9 @@ def test_a_sparkline_draws_what_came_in_each_second() -> None:
 def test_the_summary_says_what_went_in_and_what_came_out() -> None:
     words = summary(new_moment(elapsed_s=60))
     assert words.splitlines()[1] == "60 s, from Fri 20 Nov 18:47 to Sun 22 Nov 18:48 UTC"
-    for line in ("records in         2,190   36 a second", "  rejected            12", "open windows         60"):
+    for line in ("records in         2,190   36 a second", "  rejected            12", "open windows          60"):
         assert line in words.splitlines()
-    assert "dead letters          5   not-json 3, bad-time 2" in words
+    assert "dead letters           5   not-json 3, bad-time 2" in words
 
 
 def test_what_comes_before_the_run_proper_is_in_no_rate() -> None:

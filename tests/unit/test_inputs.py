@@ -59,6 +59,11 @@ def raw(value: Any) -> bytes | None:
     return json.dumps(value).encode() if isinstance(value, dict) else value
 
 
+def utf8(**fields: Any) -> bytes:
+    """Give a good record's value with its letters as they are, not escaped."""
+    return json.dumps(body(**fields), ensure_ascii=False).encode()
+
+
 def reason(found: Event | DeadLetter) -> str | None:
     return found.reason if isinstance(found, DeadLetter) else None
 
@@ -437,7 +442,9 @@ def test_most_traffic_takes_the_plain_road(monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError("took the careful road")
 
     monkeypatch.setattr(InputDecoder, "_carefully", no_care)
-    for type_ in OPENING_TYPES:
-        assert isinstance(inbound(body(type=type_, time="2026-11-22T18:47:19.000Z", x={"body": "Bom dia"})), Message)
-    for type_ in FREE_FORM_TYPES:
-        assert isinstance(outbound(body(type=type_, intent="request", origin="agent", category="service")), Send)
+    for text in ("Bom dia", "Olá, vocês já abriram? 😀"):
+        for type_ in OPENING_TYPES:
+            assert isinstance(inbound(utf8(type=type_, time="2026-11-22T18:47:19.000Z", x={"body": text})), Message)
+        for type_ in FREE_FORM_TYPES:
+            fields = {"intent": "request", "origin": "agent", "category": "service"}
+            assert isinstance(outbound(utf8(type=type_, x=text, **fields)), Send)

@@ -1,11 +1,15 @@
 """What the tests of every layer share: one real Kafka for the whole run."""
 
 import secrets
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from processor.embedded import EmbeddedKafka
+
+# A shell's background job ignores SIGINT, and what it starts inherits that: Ctrl-C would be tested on the deaf.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

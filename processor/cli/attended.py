@@ -75,9 +75,9 @@ class AttendedWorker:
             code = self._process.wait()
         if self._process.stdin:
             self._process.stdin.close()
-        if has_failed:
+        if has_failed and self.log.stat().st_size:
             return
-        if code not in (0, -signal.SIGTERM):  # by the signal itself where it was still getting ready
+        if not has_failed and code not in (0, -signal.SIGTERM):  # by the signal itself where it was still getting ready
             raise self.failure(f"the worker did not stop cleanly ({_ended(code)})")
         shutil.rmtree(self.log.parent, ignore_errors=True)
 

@@ -5,6 +5,7 @@ takes long to import is imported late here. From there on, see `run`.
 """
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -146,7 +147,8 @@ async def _up(plan: Plan) -> None:
         from processor.cli.view import JsonLines, Lines, Screen
 
         settings = load_settings()
-        view = JsonLines() if plan.as_json else Screen() if sys.stdout.isatty() else Lines()
+        has_screen = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        view = JsonLines() if plan.as_json else Screen() if has_screen else Lines()
         view.starting(STARTING)
         try:
             await starting

@@ -21,6 +21,12 @@ START_SECONDS = 60
 END_SECONDS = 30
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what is left on failure, such as logs, where pytest clears it away."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("up")))
+
+
 @contextmanager
 def janela_up(*arguments: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
     """Run `janela up` on a port of its own, without settings of anybody's."""

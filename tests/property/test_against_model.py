@@ -40,7 +40,7 @@ from tests.property.traffic import (
     model_policy,
 )
 
-SEEDS = int(os.environ.get("JANELA_TEST_SEEDS", "300"))
+SEEDS = int(os.environ.get("TEST_SEEDS", "300"))
 SEEDS_AT_ONCE = 50
 EVENTS = 400
 ALL = 1 << 30

@@ -27,7 +27,7 @@ from processor.core.policy import DAY_MS, Policy
 from processor.core.sending import NO_WINDOW, rejected
 from tests.examples import INPUTS, PARTITIONS, RECORD_BYTES_MAX, InputExample, input_examples
 
-RECORDS = int(os.environ.get("JANELA_TEST_FUZZ_RECORDS", "200000"))
+RECORDS = int(os.environ.get("TEST_FUZZ_RECORDS", "200000"))
 PARTS = 10
 REASONS = frozenset(closed_sets()["dead_letter_reason"])
 

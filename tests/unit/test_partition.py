@@ -1,5 +1,7 @@
 """A partition, pure: the clock, the order of timers and events, rounds of a limited size, restoring (W4, W9, E1)."""
 
+from itertools import pairwise
+
 import pytest
 
 from processor.core import partition as partition_module
@@ -121,8 +123,9 @@ def test_a_full_round_stops_between_two_due_times_and_goes_on_where_it_was(
     partition.apply(opened, Effects())
     rounds = in_rounds(partition, events[30:])
     assert [decision for round_ in rounds for decision in round_] == whole[30:]
-    for round_ in rounds[:-1]:
-        assert outputs_max <= len(round_) < outputs_max + 3  # what is due together is committed together
+    for round_, next_ in pairwise(rounds):
+        assert outputs_max <= len(round_) < outputs_max + 3
+        assert round_[-1].time_ms < next_[0].time_ms  # what is due together is committed together
     assert len(rounds) > 60 // (outputs_max + 3)
 
 

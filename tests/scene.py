@@ -86,7 +86,7 @@ def echoed(after: int, *, key: bytes = KEY) -> Echo:
 
 def consent(after: int, scope: str, granted: bool, *, key: bytes = KEY) -> Consent:
     """Give a grant or a revocation."""
-    return Consent(key, T0 + after, scope, granted)
+    return Consent(key, T0 + after, scope, granted, T0 + after)
 
 
 def tick(after: int) -> Noted:

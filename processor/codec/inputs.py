@@ -1,12 +1,13 @@
 """Records of the input topics to events of the core, or to the reason why they can't be read.
 
-There are two roads. The plain one serves a customer's message and a send of a usual type, in one pass of msgspec over
-the value. Whatever is not as plain as that takes the careful road, which looks at one thing after the other in the
+There are two roads. The plain one serves a customer's message, and a send, a status or an echo, in one pass of msgspec
+over the value. Whatever is not as plain as that takes the careful road, which looks at one thing after the other in the
 order of the contract and is the authority: the plain road only ever answers what the careful one would.
 
 Nothing leaves this module as an exception, whatever the bytes are.
 """
 
+import re
 from collections.abc import Container, Sequence
 from typing import Annotated, Any, Final, Literal
 
@@ -22,9 +23,22 @@ FUTURE_TOLERANCE_MS: Final = 5 * 60_000
 
 CONTEXT_BYTES_MAX: Final = 1024
 
+_UNKNOWN_MS: Final = 0
+"""Event time of what bears none that can be believed: it is applied when it comes, and moves no clock."""
+
+_KEY_BYTES_MAX: Final = 32 + 1 + 160 + 1 + 160
+_HEADERS_BYTES_FEW: Final = 512
 _CHECKED_MAX: Final = 10_000  # some 1 MB; a murmur2 in Python takes as long as all else that is done to a record
 
 Headers = Sequence[tuple[str, bytes]]
+
+
+_ESCAPE: Final = re.compile(
+    rb"(?P<whole>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?!u[dD][89a-fA-F]).)"
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}",
+    re.DOTALL,
+)
+"""An escape in a JSON string; one that is not `whole` is half of a surrogate pair."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
@@ -105,16 +119,32 @@ class _Template(_Send, gc=False, kw_only=True):
     category: str
 
 
-_INBOUND_FORMS: dict[str, type[_Record]] = {
-    "call": _Call,
-    "unsupported": _Unsupported,
-    "call_permission_reply": _CallPermissionReply,
-    "consent": _Consent,
+class _Form:
+    """How to read one kind of record: the names that must be there, and a decoder."""
+
+    def __init__(self, struct: type[_Record]) -> None:
+        self.decode = msgspec.json.Decoder(struct).decode
+        self.required = sorted(field.encode_name for field in msgspec.structs.fields(struct) if field.required)
+
+
+_COMMON, _STATUS, _SEND = _Form(_Common), _Form(_Status), _Form(_Send)
+_INBOUND_FORMS = {
+    "status": _STATUS,
+    "call": _Form(_Call),
+    "unsupported": _Form(_Unsupported),
+    "call_permission_reply": _Form(_CallPermissionReply),
+    "consent": _Form(_Consent),
 }
-_OUTBOUND_FORMS: dict[str, type[_Record]] = {"template": _Template, "echo": _Common, "call": _Common}
+_OUTBOUND_FORMS = dict.fromkeys(core.MISPLACED_OUTBOUND_TYPES, _COMMON) | {
+    "status": _STATUS,
+    "template": _Form(_Template),
+    "echo": _COMMON,
+    "call": _COMMON,
+}
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_message = msgspec.json.Decoder(_PlainMessage).decode
 _decode_send = msgspec.json.Decoder(_PlainSend).decode
+_decode_context = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class InputDecoder:
@@ -136,6 +166,7 @@ class InputDecoder:
         self._partition, self._partitions = partition, partitions
         self._known = known
         self._record_bytes_max = record_bytes_max
+        self._plain_bytes_max = record_bytes_max - _KEY_BYTES_MAX - _HEADERS_BYTES_FEW
         self._check_keys = check_keys
         self._checked: set[bytes] = set()  # a burst of a new contact is decoded before it is applied, and so known
 
@@ -143,73 +174,79 @@ class InputDecoder:
         self, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers = ()
     ) -> core.Event | DeadLetter:
         """Decode a record of ``messages.inbound``; `timestamp_ms` is the record's, negative where it has none."""
-        if value is not None and not headers and len(value) < self._record_bytes_max - 512:
+        if (
+            key is not None
+            and value is not None
+            and len(value) <= self._plain_bytes_max
+            and (not headers or _size(headers) <= _HEADERS_BYTES_FEW)
+        ):
             try:
                 if not value.isascii():
                     value.decode()  # msgspec does not look into what it skips
                 wire = _decode_message(value)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 return self._carefully(True, key, value, timestamp_ms, headers)
-            if wire.type in core.OPENING_TYPES:
-                event_time_ms = parse_time(wire.time)
-                body_key = f"{wire.channel}:{wire.business_id}:{wire.contact_id}".encode()
-                is_known = key in self._checked and key == body_key
-                home_key = body_key if is_known else self._home_key(key, body_key)
-                if event_time_ms is not None and event_time_ms <= timestamp_ms and home_key is not None:
-                    return core.Message(home_key, event_time_ms, wire.id, wire.type)
+            event_time_ms = parse_time(wire.time)
+            if (
+                wire.type in core.OPENING_TYPES
+                and event_time_ms is not None
+                and event_time_ms <= timestamp_ms
+                and key == f"{wire.channel}:{wire.business_id}:{wire.contact_id}".encode()
+                and (key in self._known or self._is_home(key))
+            ):
+                return core.Message(key, event_time_ms, wire.id, wire.type)
         return self._carefully(True, key, value, timestamp_ms, headers)
 
     def outbound(
         self, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers = ()
     ) -> core.Event | DeadLetter:
         """Decode a record of ``messages.outbound``."""
-        if value is not None and not headers and len(value) < self._record_bytes_max - 512:
+        if (
+            key is not None
+            and value is not None
+            and len(value) <= self._plain_bytes_max
+            and (not headers or _size(headers) <= _HEADERS_BYTES_FEW)
+        ):
             try:
                 if not value.isascii():
-                    value.decode()  # msgspec does not look into what it skips
+                    value.decode()
                 wire = _decode_send(value)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 return self._carefully(False, key, value, timestamp_ms, headers)
-            if wire.type in core.FREE_FORM_TYPES and wire.context is None:
-                event_time_ms = parse_time(wire.time)
-                body_key = f"{wire.channel}:{wire.business_id}:{wire.contact_id}".encode()
-                is_known = key in self._checked and key == body_key
-                home_key = body_key if is_known else self._home_key(key, body_key)
-                if event_time_ms is not None and event_time_ms <= timestamp_ms and home_key is not None:
-                    category = judged_category(wire.type, wire.category) if wire.category else "service"
-                    by_agent, is_done = wire.origin != "automation", wire.intent == "done"
-                    return core.Send(
-                        home_key, event_time_ms, wire.id, wire.type, category, is_done, by_agent, None, value
-                    )
+            event_time_ms = parse_time(wire.time)
+            if (
+                event_time_ms is not None
+                and event_time_ms <= timestamp_ms
+                and key == f"{wire.channel}:{wire.business_id}:{wire.contact_id}".encode()
+                and (key in self._known or self._is_home(key))
+                and (event := _plain_outbound_event(wire, key, event_time_ms, value)) is not None
+            ):
+                return event
         return self._carefully(False, key, value, timestamp_ms, headers)
 
-    def _home_key(self, key: bytes | None, body_key: bytes) -> bytes | None:
-        """Give the window key where the record's key is the body's and on its partition; else None."""
-        if key != body_key and self._check_keys:
-            return None
-        if body_key in self._checked or body_key in self._known:
-            return body_key
-        if not is_key(body_key):
-            return None
-        if self._check_keys and partition_of(body_key, self._partitions) != self._partition:
-            return None
+    def _is_home(self, key: bytes) -> bool:
+        """Whether a record's key, which is its body's too, is a window key of this partition."""
+        if key in self._checked:
+            return True
+        if not is_key(key):
+            return False
+        if self._check_keys and partition_of(key, self._partitions) != self._partition:
+            return False
         if len(self._checked) >= _CHECKED_MAX:
             self._checked.clear()
-        self._checked.add(body_key)
-        return body_key
+        self._checked.add(key)
+        return True
 
     def _carefully(
         self, is_inbound: bool, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers
     ) -> core.Event | DeadLetter:
-        size = len(key or b"") + len(value or b"") + sum(len(name) + len(text or b"") for name, text in headers)
+        size = len(key or b"") + len(value or b"") + _size(headers)
         if size > self._record_bytes_max:
             return DeadLetter("too-large", f"{size} bytes, allowed are {self._record_bytes_max}")
-        if value is None:
-            return DeadLetter("not-json", "the value is null")
-        if isinstance(fields := _fields(value), DeadLetter):
-            return fields
-        if isinstance(wire := _typed(_form(is_inbound, fields), value, fields), DeadLetter):
-            return wire
+        read = _read(is_inbound, value)
+        if isinstance(read, DeadLetter):
+            return read
+        value, fields, wire = read
         event_time_ms = parse_time(wire.time)
         if event_time_ms is None:
             return DeadLetter("bad-time", "time is neither RFC 3339 with a zone nor Unix time of 10 or 13 digits")
@@ -219,15 +256,34 @@ class InputDecoder:
                 return DeadLetter("wrong-key", "the record's key is not the body's")
             if (home := partition_of(body_key, self._partitions)) != self._partition:
                 return DeadLetter("wrong-partition", f"found on {self._partition}, belongs on {home}")
-        if 0 <= timestamp_ms < event_time_ms:
-            if event_time_ms > timestamp_ms + FUTURE_TOLERANCE_MS and not isinstance(wire, _Consent):
+        if timestamp_ms < event_time_ms:
+            is_absurd = event_time_ms > timestamp_ms + FUTURE_TOLERANCE_MS
+            if isinstance(wire, _Consent):
+                at_ms = timestamp_ms if timestamp_ms >= 0 else event_time_ms
+                return _consent(wire, body_key, _UNKNOWN_MS if is_absurd else at_ms, at_ms)
+            if is_absurd:
                 ahead_s = (event_time_ms - timestamp_ms) // 1000
                 return DeadLetter("future-time", f"time is {ahead_s} s ahead of the record's timestamp")
             event_time_ms = timestamp_ms
         if is_inbound:
             return _inbound_event(wire, body_key, event_time_ms)
-        context = bytes(fields["context"]) if isinstance(wire, _Send) and wire.context is not None else None
-        return _outbound_event(wire, body_key, event_time_ms, value, context)
+        if isinstance(wire, _Send):
+            context = None if wire.context is None else bytes(fields["context"])
+            return _send(wire, body_key, event_time_ms, value, context)
+        return _outbound_event(wire, body_key, event_time_ms)
+
+
+def _read(is_inbound: bool, value: bytes | None) -> tuple[bytes, dict[str, msgspec.Raw], _Record] | DeadLetter:
+    """Give the value (mended, where it holds half a character), its parts, and its fields as the type wants them."""
+    if value is None:
+        return DeadLetter("not-json", "the value is null")
+    fields = _fields(value)
+    if isinstance(fields, DeadLetter) and (mended := _without_lone_surrogates(value)) != value:
+        value, fields = mended, _fields(mended)
+    if isinstance(fields, DeadLetter):
+        return fields
+    wire = _typed(_form(is_inbound, fields), value, fields)
+    return wire if isinstance(wire, DeadLetter) else (value, fields, wire)
 
 
 def _fields(value: bytes) -> dict[str, msgspec.Raw] | DeadLetter:
@@ -245,6 +301,11 @@ def _fields(value: bytes) -> dict[str, msgspec.Raw] | DeadLetter:
         return DeadLetter("not-json", str(error))
 
 
+def _without_lone_surrogates(value: bytes) -> bytes:
+    """Write U+FFFD for each half of a pair: what is left of an emoji where a text was cut, and not JSON to all."""
+    return _ESCAPE.sub(lambda escape: escape[0] if escape["whole"] else rb"\ufffd", value)
+
+
 def _not_an_object(value: bytes) -> DeadLetter:
     try:
         msgspec.json.decode(value, type=msgspec.Raw)
@@ -253,25 +314,21 @@ def _not_an_object(value: bytes) -> DeadLetter:
     return DeadLetter("bad-field", "not a JSON object")
 
 
-def _form(is_inbound: bool, fields: dict[str, msgspec.Raw]) -> type[_Record]:
+def _form(is_inbound: bool, fields: dict[str, msgspec.Raw]) -> _Form:
     """Tell which fields a record must have and of what kind, by its type."""
     try:
         type_ = msgspec.json.decode(fields["type"], type=str) if "type" in fields else ""
     except msgspec.MsgspecError:
-        return _Common
-    if type_ == "status":
-        return _Status
-    if is_inbound:
-        return _INBOUND_FORMS.get(type_, _Common)
-    return _Common if type_ in core.MISPLACED_OUTBOUND_TYPES else _OUTBOUND_FORMS.get(type_, _Send)
+        return _COMMON
+    return _INBOUND_FORMS.get(type_, _COMMON) if is_inbound else _OUTBOUND_FORMS.get(type_, _SEND)
 
 
-def _typed(form: type[_Record], value: bytes, fields: dict[str, msgspec.Raw]) -> _Record | DeadLetter:
+def _typed(form: _Form, value: bytes, fields: dict[str, msgspec.Raw]) -> _Record | DeadLetter:
     """Read the fields that the form names; what is missing is told before what is of a wrong kind."""
-    if missing := [name for name in form.__struct_fields__ if _is_required(form, name) and name not in fields]:
-        return DeadLetter("missing-field", f"missing: {', '.join(sorted(missing))}")
+    if missing := [name for name in form.required if name not in fields]:
+        return DeadLetter("missing-field", f"missing: {', '.join(missing)}")
     try:
-        wire = msgspec.json.decode(value, type=form)
+        wire = form.decode(value)
     except RecursionError:
         return DeadLetter("bad-field", "nested too deeply")
     except msgspec.MsgspecError as error:
@@ -284,17 +341,11 @@ def _typed(form: type[_Record], value: bytes, fields: dict[str, msgspec.Raw]) ->
     return wire
 
 
-def _is_required(form: type[_Record], name: str) -> bool:
-    defaults: tuple[Any, ...] = form.__struct_defaults__
-    position = form.__struct_fields__.index(name) - (len(form.__struct_fields__) - len(defaults))
-    return position < 0 or defaults[position] is msgspec.NODEFAULT
-
-
 def _inbound_event(wire: _Record, key: bytes, event_time_ms: int) -> core.Event:
     type_ = wire.type
     match wire:
         case _Consent():
-            return core.Consent(key, event_time_ms, wire.scope, wire.value == "granted")
+            return _consent(wire, key, event_time_ms, event_time_ms)
         case _Call():
             return core.Call(key, event_time_ms, wire.id, type_, wire.direction or "user", wire.outcome or "")
         case _Unsupported():
@@ -308,13 +359,47 @@ def _inbound_event(wire: _Record, key: bytes, event_time_ms: int) -> core.Event:
     return core.Noted(key, event_time_ms, "silent" if type_ in core.SILENT_INBOUND_TYPES else "misplaced")
 
 
-def _outbound_event(wire: _Record, key: bytes, event_time_ms: int, value: bytes, context: bytes | None) -> core.Event:
+def _consent(wire: _Consent, key: bytes, event_time_ms: int, at_ms: int) -> core.Consent:
+    return core.Consent(key, event_time_ms, wire.scope, wire.value == "granted", at_ms)
+
+
+def _outbound_event(wire: _Record, key: bytes, event_time_ms: int) -> core.Event:
     type_ = wire.type
-    if isinstance(wire, _Send):
-        category = judged_category(type_, wire.category)
-        by_agent = (wire.origin or ("automation" if type_ == "template" else "agent")) == "agent"
-        is_done = wire.intent == "done"
-        return core.Send(key, event_time_ms, wire.id, type_, category, is_done, by_agent, context, value)
     if type_ == "echo":
         return core.Echo(key, event_time_ms)
     return core.Noted(key, event_time_ms, "silent" if type_ in core.SILENT_OUTBOUND_TYPES else "misplaced")
+
+
+def _plain_outbound_event(wire: _PlainSend, key: bytes, event_time_ms: int, value: bytes) -> core.Event | None:
+    """Give the event of an outbound record that is as plain as it looks, or None."""
+    type_ = wire.type
+    if type_ in core.FREE_FORM_TYPES or (type_ == "template" and wire.category):
+        context = None if wire.context is None else bytes(wire.context)
+        if context is None or _is_plain_context(context):
+            return _send(wire, key, event_time_ms, value, context)
+    elif type_ == "status":
+        return core.Noted(key, event_time_ms, "silent")
+    elif type_ == "echo":
+        return core.Echo(key, event_time_ms)
+    return None
+
+
+def _is_plain_context(context: bytes) -> bool:
+    if len(context) > CONTEXT_BYTES_MAX:
+        return False
+    try:
+        _decode_context(context)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
+
+
+def _send(wire: _Send | _PlainSend, key: bytes, event_time_ms: int, value: bytes, context: bytes | None) -> core.Send:
+    type_, category, origin = wire.type, wire.category, wire.origin
+    by_agent = type_ != "template" if origin is None else origin == "agent"
+    category = judged_category(type_, category) if category or type_ == "template" else "service"
+    return core.Send(key, event_time_ms, wire.id, type_, category, wire.intent == "done", by_agent, context, value)
+
+
+def _size(headers: Headers) -> int:
+    return sum(len(name.encode()) + len(text or b"") for name, text in headers)

@@ -52,10 +52,15 @@ class OutputEncoder:
                 "subject": key,
                 "time": format_time(decision.time_ms),
                 "datacontenttype": "application/json",
-                "sequence": f"{sequence:020d}",
+                "sequence": sequence_text(sequence),
                 "data": data,
             }
         )
+
+
+def sequence_text(sequence: int) -> str:
+    """Write a number of the partition's records so that texts are in the order of the numbers."""
+    return str(sequence).zfill(20)
 
 
 # Each of these adds its part to `data`, and tells the event's type and id.

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final, Literal, TypeVar
 
 import msgspec
-import orjson
 
+from processor.codec.outputs import sequence_text
 from processor.core.consent import Consents, Register
 from processor.core.window import Window
 
@@ -28,6 +28,7 @@ class _WindowRecord(msgspec.Struct, gc=False):
     last_answer_at: int | None = None
     closed_at: int | None = None
     close_reason: str | None = None
+    sequence: str = ""
 
 
 class _RegisterRecord(msgspec.Struct, gc=False):
@@ -42,24 +43,25 @@ class _ConsentRecord(msgspec.Struct, gc=False):
 
 
 _Record = TypeVar("_Record", _WindowRecord, _ConsentRecord)
+_encode = msgspec.json.Encoder().encode
 _decode_window = msgspec.json.Decoder(_WindowRecord).decode
 _decode_consents = msgspec.json.Decoder(_ConsentRecord).decode
 
 
 def encode_window(window: Window, sequence: int) -> bytes:
     """Write a window as its state record; `sequence` is the record's number among the partition's outputs."""
-    return orjson.dumps(
-        {
-            "v": VERSION,
-            "status": "open" if window.closed_at is None else "closed",
-            "opened_at": window.opened_at,
-            "expires_at": window.expires_at,
-            "closed_at": window.closed_at,
-            "close_reason": window.close_reason,
-            "last_inbound_at": window.last_inbound_at,
-            "last_answer_at": window.last_answer_at,
-            "sequence": f"{sequence:020d}",
-        }
+    return _encode(
+        _WindowRecord(
+            VERSION,
+            window.status,
+            window.opened_at,
+            window.expires_at,
+            window.last_inbound_at,
+            window.last_answer_at,
+            window.closed_at,
+            window.close_reason,
+            sequence_text(sequence),
+        )
     )
 
 
@@ -84,7 +86,7 @@ def decode_window(value: bytes) -> Window:
 
 def encode_consents(consents: Consents) -> bytes:
     """Write both registers of a contact."""
-    return orjson.dumps({"v": VERSION, "marketing": _register(consents.marketing), "all": _register(consents.all)})
+    return _encode(_ConsentRecord(VERSION, _register(consents.marketing), _register(consents.all)))
 
 
 def decode_consents(value: bytes) -> Consents:
@@ -101,10 +103,8 @@ def decode_consents(value: bytes) -> Consents:
     return Consents(*registers)
 
 
-def _register(register: Register | None) -> dict[str, str | int] | None:
-    if register is None:
-        return None
-    return {"value": "granted" if register.granted else "revoked", "at": register.at}
+def _register(register: Register | None) -> _RegisterRecord | None:
+    return None if register is None else _RegisterRecord("granted" if register.granted else "revoked", register.at)
 
 
 def _checked(decode: Callable[[bytes], _Record], value: bytes) -> _Record:

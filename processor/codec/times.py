@@ -13,11 +13,28 @@ _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
 _MINUTE_MS: Final = 60_000
+_MINUTES_MAX: Final = 20_000  # two weeks of them
 _LIMIT_MS: Final = 253_370_764_800_000  # the year 9999: what ends later than that can't be written
 _SECONDS: Final = [f"{second:02d}" for second in range(60)]
 _MILLISECONDS: Final = [f".{ms:03d}Z" for ms in range(1000)]
 _MS_OF_SECOND: Final = {text: second * 1000 for second, text in enumerate(_SECONDS)}
 _MS_OF_MILLISECOND: Final = {text: ms for ms, text in enumerate(_MILLISECONDS)}
+
+
+class _Minutes(dict[str, int]):
+    """Minutes that were met, as ``2026-11-22T18:47:`` to ms; a KeyError for what is none."""
+
+    def __missing__(self, minute: str) -> int:
+        minute_ms = _parse_rfc_3339(f"{minute}00Z")
+        if minute_ms is None:
+            raise KeyError(minute)
+        if len(self) >= _MINUTES_MAX:
+            self.clear()
+        self[minute] = minute_ms
+        return minute_ms
+
+
+_MS_OF_MINUTE: Final = _Minutes()
 
 
 def parse_time(time: object) -> int | None:
@@ -27,9 +44,10 @@ def parse_time(time: object) -> int | None:
     integer or as digits in a string.
     """
     if type(time) is str:
-        ms, second_ms = _MS_OF_MILLISECOND.get(time[19:]), _MS_OF_SECOND.get(time[17:19])
-        if ms is not None and second_ms is not None and (minute_ms := _minute_ms(time[:17])) is not None:
-            return minute_ms + second_ms + ms
+        try:
+            return _MS_OF_MINUTE[time[:17]] + _MS_OF_SECOND[time[17:19]] + _MS_OF_MILLISECOND[time[19:]]
+        except KeyError:
+            pass
         if time.isascii() and time.isdigit():
             return int(time) * (1000 if len(time) == 10 else 1) if len(time) in (10, 13) else None
         return _parse_rfc_3339(time)
@@ -58,11 +76,6 @@ def _parse_rfc_3339(time: str) -> int | None:
     return ms if 0 <= ms < _LIMIT_MS else None
 
 
-@lru_cache(maxsize=8192)
-def _minute_ms(minute: str) -> int | None:
-    return _parse_rfc_3339(f"{minute}00Z")
-
-
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=_MINUTES_MAX)
 def _minute(minute: int) -> str:
     return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%dT%H:%M:}"

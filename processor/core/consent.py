@@ -25,11 +25,11 @@ class Consents(msgspec.Struct, gc=False):
         """Take a grant or a revocation; at equal times the revocation stands. False where it changes nothing."""
         known = self.marketing if consent.scope == "marketing" else self.all
         if known is not None:
-            if consent.event_time_ms < known.at:
+            if consent.at_ms < known.at:
                 return False
-            if consent.event_time_ms == known.at and (consent.granted or not known.granted):
+            if consent.at_ms == known.at and (consent.granted or not known.granted):
                 return False
-        register = Register(consent.granted, consent.event_time_ms)
+        register = Register(consent.granted, consent.at_ms)
         if consent.scope == "marketing":
             self.marketing = register
         else:

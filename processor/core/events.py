@@ -96,10 +96,14 @@ class CallPermissionReply(DoubtfulMessage, gc=False):
 
 
 class Consent(Event, gc=False):
-    """A grant or a revocation in the register `scope`, ``marketing`` or ``all`` (S4)."""
+    """A grant or a revocation in the register `scope`, ``marketing`` or ``all`` (S4).
+
+    It counts from `at_ms`. That differs from `event_time_ms` only where the latter can't be believed and is 0.
+    """
 
     scope: str
     granted: bool
+    at_ms: int
 
 
 class Send(Event, gc=False):

@@ -27,26 +27,24 @@ class Timers:
         self._near: list[tuple[int, bytes]] = []
         self._buckets: dict[int, list[bytes]] = {}
         self._bucket_numbers: list[int] = []
-        self._first_far = 0
+        self._far_from_ms = 0
         self._last_popped = (0, b"")
         self.earliest_ms = NEVER_MS
         """No timer is due before this (a lower bound: what is due may come later)."""
 
     def arm(self, due_ms: int, key: bytes) -> None:
         """Remind of `key` at `due_ms`."""
-        number = due_ms >> _BUCKET_BITS
-        if number < self._first_far:
+        if due_ms < self._far_from_ms:
             heapq.heappush(self._near, (due_ms, key))
-        elif (bucket := self._buckets.get(number)) is not None:
-            bucket.append(key)
-            return  # the bucket has been counted in `earliest_ms`
+            self.earliest_ms = self._near[0][0]
         else:
-            self._buckets[number] = [key]
-            heapq.heappush(self._bucket_numbers, number)
-        self._look_ahead()
+            self._arm_far(due_ms, key)
 
     def pop(self, until_ms: int) -> tuple[int, bytes] | None:
-        """Take the earliest timer that is due at or before `until_ms`, as (due time, key)."""
+        """Take the earliest timer that is due at or before `until_ms`, as (due time, key).
+
+        Go on until it gives None (or put one back): only then is `earliest_ms` up to date.
+        """
         near = self._near
         while True:
             while not near and self._bucket_numbers and self._bucket_numbers[0] << _BUCKET_BITS <= until_ms:
@@ -57,7 +55,6 @@ class Timers:
             timer = heapq.heappop(near)
             if timer != self._last_popped:
                 self._last_popped = timer
-                self._look_ahead()
                 return timer
 
     def put_back(self, timer: tuple[int, bytes]) -> None:
@@ -66,13 +63,28 @@ class Timers:
         heapq.heappush(self._near, timer)
         self._look_ahead()
 
+    def _arm_far(self, due_ms: int, key: bytes) -> None:
+        number = due_ms >> _BUCKET_BITS
+        if (bucket := self._buckets.get(number)) is not None:
+            bucket.append(key)
+            return  # the bucket has been counted in `earliest_ms`
+        self._buckets[number] = [key]
+        heapq.heappush(self._bucket_numbers, number)
+        self._look_ahead()
+
     def _open_bucket(self) -> None:
         number = heapq.heappop(self._bucket_numbers)
-        self._first_far = number + 1
+        near, due_of = self._near, self._due_of
+        far_from_ms = self._far_from_ms = (number + 1) << _BUCKET_BITS
         for key in self._buckets.pop(number):
-            due_ms = self._due_of(key)
-            if due_ms is not None:
-                self.arm(due_ms, key)
+            due_ms = due_of(key)
+            if due_ms is None:
+                continue
+            if due_ms < far_from_ms:
+                near.append((due_ms, key))
+            else:
+                self._arm_far(due_ms, key)
+        heapq.heapify(near)
 
     def _look_ahead(self) -> None:
         if self._near:  # near ones come before all buckets

@@ -67,8 +67,8 @@ class Window(msgspec.Struct, gc=False):
     close_reason: str | None = None
 
     @property
-    def status(self) -> Status:
-        """Open or closed."""
+    def status(self) -> Literal["open", "closed"]:
+        """Where it stands; what is absent has no window."""
         return "open" if self.closed_at is None else "closed"
 
     def is_open_at(self, event_time_ms: int) -> bool:
@@ -105,7 +105,7 @@ class Windows(dict[bytes, Window]):
     def restore(self, key: bytes, window: Window) -> None:
         """Take a window back from its record; `clock_ms` must be the committed one by now."""
         self[key] = window
-        self.timers.arm(self._next_due_ms(window), key)
+        self.timers.arm(self._next_due_ms(window, self.clock_ms), key)
 
     # The two triggers: a message, and time.
 
@@ -125,20 +125,18 @@ class Windows(dict[bytes, Window]):
 
     def on_due(self, key: bytes, due_ms: int, effects: Effects) -> None:
         """Look at a key whose timer came up: take the step that is due now, and arm the next timer."""
-        if (window := self.get(key)) is None:
+        window, steps = self.get(key), self._steps
+        if window is None:
             return
-        trigger: Trigger | None = None
         if window.closed_at is not None:
             if window.closed_at + self._retention_ms <= due_ms:
-                trigger = "retention due"
+                steps["closed", "retention due"](key, window, due_ms, effects)
+                return
         elif window.expires_at <= due_ms:
-            trigger = "end due"
+            steps["open", "end due"](key, window, due_ms, effects)
         elif window.expires_at - due_ms in self._thresholds_ms:
-            trigger = "threshold due"
-        if trigger is not None:
-            self._steps[window.status, trigger](key, window, due_ms, effects)
-        if trigger != "retention due":
-            self.timers.arm(self._next_due_ms(window, due_ms), key)
+            steps["open", "threshold due"](key, window, due_ms, effects)
+        self.timers.arm(self._next_due_ms(window, due_ms), key)
 
     # The steps of the table.
 
@@ -149,7 +147,7 @@ class Windows(dict[bytes, Window]):
         last_answer_at = window.last_answer_at if window is not None else None
         window = self[key] = Window(opened_at, expires_at, opened_at, last_answer_at)
         effects.windows[key] = None
-        self.timers.arm(self._next_due_ms(window), key)
+        self.timers.arm(self._next_due_ms(window, self.clock_ms), key)
         if opened_at >= self._emit_from_ms:
             effects.outputs.append(Opened(key, opened_at, expires_at, message.id, message.type))
         if expires_at - self._longest_threshold_ms <= self.clock_ms:
@@ -171,7 +169,7 @@ class Windows(dict[bytes, Window]):
             window.expires_at = end_ms - 0
         effects.windows[message.key] = None
         if self.clock_ms >= old_end_ms - self._longest_threshold_ms:  # a threshold has passed: see the theory above
-            due_ms = self._next_due_ms(window)
+            due_ms = self._next_due_ms(window, self.clock_ms)
             if due_ms < old_end_ms:
                 self.timers.arm(due_ms, message.key)
 
@@ -211,19 +209,17 @@ class Windows(dict[bytes, Window]):
     def next_due_ms(self, key: bytes) -> int | None:
         """Tell when the key's window must be looked at next, after the clock; None where there is none."""
         window = self.get(key)
-        return None if window is None else self._next_due_ms(window)
+        return None if window is None else self._next_due_ms(window, self.clock_ms)
 
-    def _next_due_ms(self, window: Window, after_ms: int = -1) -> int:
-        """First due time after `after_ms` (after the clock, when left out)."""
-        if after_ms < 0:
-            after_ms = self.clock_ms
-        if window.closed_at is not None:  # never in the past, even if the policy's retention was shortened
-            return max(window.closed_at + self._retention_ms, after_ms + 1)
-        expires_at = window.expires_at
-        for threshold_ms in self._thresholds_ms:
-            if expires_at - threshold_ms > after_ms:
-                return expires_at - threshold_ms
-        return max(expires_at, after_ms + 1)
+    def _next_due_ms(self, window: Window, after_ms: int) -> int:
+        if window.closed_at is not None:
+            due_ms = window.closed_at + self._retention_ms
+        else:
+            due_ms = window.expires_at
+            for threshold_ms in self._thresholds_ms:
+                if due_ms - threshold_ms > after_ms:
+                    return due_ms - threshold_ms
+        return due_ms if due_ms > after_ms else after_ms + 1  # a policy's retention may have been shortened
 
     def _expiring(self, key: bytes, window: Window, threshold_ms: int, remaining_ms: int, effects: Effects) -> None:
         due_ms = window.expires_at - threshold_ms

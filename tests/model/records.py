@@ -4,7 +4,6 @@ Written from the contract's pages "Keys", "Inputs" and "Dead letters" with the s
 The checks stand in the contract's order, so that the first that applies is the one that is told.
 """
 
-import json
 import re
 from datetime import date, timedelta
 from functools import lru_cache
@@ -75,13 +74,17 @@ class Record(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A record that could be read. `time_ms` is event time, already cut to the record's timestamp."""
+    """A record that could be read. `time_ms` is event time, already cut to the record's timestamp.
+
+    A consent from too far ahead counts from its record's timestamp (`at_ms`), and is nowhere in time: `time_ms` is 0.
+    """
 
     topic_kind: TopicKind
     sort: str
     key: str
     time_ms: int
     body: dict[str, Any]
+    at_ms: int
 
 
 def read(record: Record, policy: ModelPolicy, partitions: int) -> Event | str:
@@ -108,9 +111,12 @@ def read(record: Record, policy: ModelPolicy, partitions: int) -> Event | str:
             return "wrong-key"
         if partition_of(record.key, partitions) != record.partition:
             return "wrong-partition"
-    if time_ms - record.timestamp_ms > SKEW_MS and sort != "consent":
+    at_ms = min(time_ms, record.timestamp_ms)
+    if time_ms - record.timestamp_ms <= SKEW_MS:
+        return Event(record.topic_kind, sort, key, at_ms, body, at_ms)
+    if sort != "consent":
         return "future-time"
-    return Event(record.topic_kind, sort, key, min(time_ms, record.timestamp_ms), body)
+    return Event(record.topic_kind, sort, key, 0, body, at_ms if record.timestamp_ms >= 0 else time_ms)
 
 
 def _size(record: Record) -> int:
@@ -145,13 +151,30 @@ def _parse(value: bytes | None) -> tuple[str, Any]:
         raise _NotJsonError
     try:
         text = value.decode("utf-8")
-        body = _DECODER.decode(text)
         if "\\u" in text:
-            # Half a character can be escaped, but it is none, and can't be written as UTF-8 again.
-            json.dumps(body, ensure_ascii=False).encode()
-        return text, body
+            text = _with_whole_characters(text)
+        return text, _DECODER.decode(text)
     except (ValueError, RecursionError) as cause:
         raise _NotJsonError from cause
+
+
+def _with_whole_characters(text: str) -> str:
+    # Half a character can be escaped, but it is none: it is read as the sign for what can't be read.
+    whole, at = "", 0
+    while at < len(text):
+        if text[at] != "\\":
+            step, part = 1, text[at]
+        elif text[at + 1 : at + 2] != "u":
+            step, part = 2, text[at : at + 2]
+        else:
+            first, second = text[at + 2 : at + 6].lower(), text[at + 6 : at + 12].lower()
+            step, part = 6, text[at : at + 6]
+            if first[:2] in ("d8", "d9", "da", "db") and second[:4] in ("\\udc", "\\udd", "\\ude", "\\udf"):
+                step, part = 12, text[at : at + 12]
+            elif first[:1] == "d" and first[1:2] in tuple("89abcdef"):
+                part = "\\ufffd"
+        whole, at = whole + part, at + step
+    return whole
 
 
 def written_bytes(text: str, field: str) -> int:

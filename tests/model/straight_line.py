@@ -352,10 +352,10 @@ class _Partition:
         registers = self.consents.setdefault(event.key, {"marketing": None, "all": None})
         scope, value = event.body["scope"], event.body["value"]
         known = registers[scope]
-        newer = known is None or event.time_ms > known.at
-        overrules = known is not None and event.time_ms == known.at and value == "revoked"
+        newer = known is None or event.at_ms > known.at
+        overrules = known is not None and event.at_ms == known.at and value == "revoked"
         if newer or overrules:
-            registers[scope] = _Consent(event.time_ms, value)
+            registers[scope] = _Consent(event.at_ms, value)
 
     def consent(self, key: str, scope: str) -> str | None:
         known = self.consents.get(key, {}).get(scope)

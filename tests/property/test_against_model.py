@@ -309,6 +309,6 @@ def test_the_model_reads_the_contracts_examples_too(example: InputExample) -> No
     record = Record(kind, example.partition, 0, example.timestamp_ms, example.key, example.value, example.headers)
     found = read(record, ModelPolicy(record_bytes_max=RECORD_BYTES_MAX), PARTITIONS_OF_EXAMPLES)
     if isinstance(found, Event):
-        assert (None, found.time_ms) == (example.reason, example.event_time_ms)
+        assert (None, found.at_ms) == (example.reason, example.event_time_ms)
     else:
         assert found == example.reason

@@ -35,7 +35,13 @@ EXAMPLES: list[InputExample] = [
     example for name in INPUTS for verdict in ("good", "bad") for example in input_examples(name, verdict)
 ]
 SMALL = [example for example in EXAMPLES if example.value is not None and len(example.value) < 1500]
-OBJECTS = [example for example in SMALL if (example.value or b"").startswith(b'{"') and example.reason != "not-json"]
+OBJECTS = [
+    example
+    for example in SMALL
+    if (example.value or b"").startswith(b'{"')
+    and example.reason != "not-json"
+    and "lone-surrogate" not in example.name
+]  # what msgspec takes apart
 GOOD = [example for example in OBJECTS if example.reason is None]
 LARGE = [example for example in EXAMPLES if example.value is not None and len(example.value) >= 1500]
 
@@ -214,7 +220,7 @@ def check_event(event: Event, fuzzed: Fuzzed) -> None:
         event.id.encode()
         event.type.encode()
     if isinstance(event, Send):
-        assert event.value == fuzzed.value
+        assert event.value == fuzzed.value or rb"\ufffd" in event.value  # half a character was mended
         whole = STRICT.decode(event.value.decode())
         json.dumps(whole, ensure_ascii=False).encode()
         assert event.context is None or isinstance(STRICT.decode(event.context.decode()), dict)

@@ -7,7 +7,7 @@ from functools import lru_cache
 _KEY = re.compile(rb"[a-z0-9-]{1,32}:[A-Za-z0-9._-]{1,160}:[A-Za-z0-9._-]{1,160}")
 _MULTIPLIER = 0x5BD1E995
 _MASK = 0xFFFFFFFF
-_HEAD = 24  # bytes; a channel, a business id of WhatsApp and the colons
+_HEAD = 28  # bytes: a channel, a business id of WhatsApp, the colons, and where the contact lives
 
 
 def is_key(key: bytes) -> bool:
@@ -30,7 +30,7 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 @lru_cache(maxsize=4096)
 def _hash_of_head(length: int, head: bytes) -> int:
-    """Hash the whole words among a key's first bytes, which all keys of a business share."""
+    """Hash the whole words among a key's first bytes, which many keys of a business share."""
     value = 0x9747B28C ^ length
     for word in _words(len(head)).unpack_from(head):
         word = word * _MULTIPLIER & _MASK

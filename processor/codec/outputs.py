@@ -29,7 +29,7 @@ class OutputEncoder:
         """Take what every event of this worker bears."""
         self._source = f"/janela/{app_id}"
         self._policy = policy_version
-        self._parts: dict[type[Decision], Callable[[Any, str, dict[str, Any]], tuple[str, str]]] = {
+        self._parts: dict[type[Decision], Callable[[Any, str, str, dict[str, Any]], tuple[str, str]]] = {
             Opened: _opened,
             Expiring: _expiring,
             Closed: _closed,
@@ -42,7 +42,8 @@ class OutputEncoder:
         key = decision.key.decode()
         channel, business_id, contact_id = key.split(":", 2)
         data = {"channel": channel, "business_id": business_id, "contact_id": contact_id, "policy": self._policy}
-        type_, id_ = self._parts[type(decision)](decision, key, data)
+        time = format_time(decision.time_ms)
+        type_, id_ = self._parts[type(decision)](decision, key, time, data)
         return orjson.dumps(
             {
                 "specversion": "1.0",
@@ -50,7 +51,7 @@ class OutputEncoder:
                 "source": self._source,
                 "type": type_,
                 "subject": key,
-                "time": format_time(decision.time_ms),
+                "time": time,
                 "datacontenttype": "application/json",
                 "sequence": sequence_text(sequence),
                 "data": data,
@@ -63,17 +64,17 @@ def sequence_text(sequence: int) -> str:
     return str(sequence).zfill(20)
 
 
-# Each of these adds its part to `data`, and tells the event's type and id.
+# Each of these adds its part to `data`, and tells the event's type and id; `time` is the decision's, written.
 
 
-def _opened(opened: Opened, key: str, data: dict[str, Any]) -> tuple[str, str]:
-    data["opened_at"] = format_time(opened.time_ms)
+def _opened(opened: Opened, key: str, time: str, data: dict[str, Any]) -> tuple[str, str]:
+    data["opened_at"] = time
     data["expires_at"] = format_time(opened.expires_at)
     data["cause"] = {"id": opened.cause_id, "type": opened.cause_type}
     return "janela.window.opened.v1", f"{key}@{opened.time_ms}/opened"
 
 
-def _expiring(expiring: Expiring, key: str, data: dict[str, Any]) -> tuple[str, str]:
+def _expiring(expiring: Expiring, key: str, time: str, data: dict[str, Any]) -> tuple[str, str]:
     threshold_seconds = expiring.threshold_ms // SECOND_MS
     data["opened_at"] = format_time(expiring.opened_at)
     data["expires_at"] = format_time(expiring.expires_at)
@@ -85,16 +86,16 @@ def _expiring(expiring: Expiring, key: str, data: dict[str, Any]) -> tuple[str, 
     return "janela.window.expiring.v1", id_
 
 
-def _closed(closed: Closed, key: str, data: dict[str, Any]) -> tuple[str, str]:
+def _closed(closed: Closed, key: str, time: str, data: dict[str, Any]) -> tuple[str, str]:
     data["opened_at"] = format_time(closed.opened_at)
-    data["expires_at"] = format_time(closed.expires_at)
-    data["closed_at"] = format_time(closed.time_ms)
+    data["expires_at"] = time if closed.expires_at == closed.time_ms else format_time(closed.expires_at)
+    data["closed_at"] = time
     data["reason"] = closed.reason
     data["unanswered"] = closed.is_unanswered
     return "janela.window.closed.v1", f"{key}@{closed.opened_at}/closed"
 
 
-def _accepted(accepted: Accepted, key: str, data: dict[str, Any]) -> tuple[str, str]:
+def _accepted(accepted: Accepted, key: str, time: str, data: dict[str, Any]) -> tuple[str, str]:
     opened_at, expires_at, valid_until = accepted.opened_at, accepted.expires_at, accepted.valid_until
     data["send"] = orjson.Fragment(accepted.send.value)
     data["window"] = None
@@ -107,13 +108,13 @@ def _accepted(accepted: Accepted, key: str, data: dict[str, Any]) -> tuple[str, 
     return "janela.send.accepted.v1", f"{key}/{accepted.send.id}/accepted"
 
 
-def _rejected(rejected: Rejected, key: str, data: dict[str, Any]) -> tuple[str, str]:
+def _rejected(rejected: Rejected, key: str, time: str, data: dict[str, Any]) -> tuple[str, str]:
     send, opened_at, expires_at, closed_at = rejected.send, rejected.opened_at, rejected.expires_at, rejected.closed_at
     data["send"] = {
         "id": send.id,
         "type": send.type,
         "category": send.category,
-        "time": format_time(send.event_time_ms),
+        "time": time,
         "intent": "done" if send.is_done else "request",
         "context": None if send.context is None else orjson.Fragment(send.context),
     }

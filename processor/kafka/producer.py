@@ -11,20 +11,19 @@ whoever takes the partitions over reads what is committed.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import KafkaError, ProducerFenced, for_code
 from aiokafka.structs import OffsetAndMetadata
 
+from processor.failpoints import failpoint
 from processor.kafka import protocol
+from processor.kafka.batch import BATCH_BYTES_MAX, Batch
 from processor.kafka.protocol import Membership
 
-BATCH_BYTES_MAX = 512 * 1024  # half of what a broker takes by default (message.max.bytes)
 _RETRY_S = 0.01  # aiokafka waits 100 ms before it tries again what the broker can't do yet
 _STALLED_S = 0.5
 
@@ -34,14 +33,6 @@ Committed = dict[TopicPartition, tuple[int, str]]
 
 class TransactionError(Exception):
     """A step of a transaction failed or took too long; what became of it is unknown."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Records for one partition of one topic, built and closed."""
-
-    tp: TopicPartition
-    builder: Any
 
 
 class TransactionalProducer:
@@ -83,10 +74,6 @@ class TransactionalProducer:
         """Disconnect. No transaction may be under way."""
         await self._kafka.stop()
 
-    def new_builder(self) -> Any:
-        """Give an empty batch to append to; its `append` answers None where it is full."""
-        return self._kafka.create_batch()
-
     async def commit(
         self,
         batches: Sequence[Batch],
@@ -104,18 +91,22 @@ class TransactionalProducer:
         self._deadline_s = asyncio.get_running_loop().time() + self._limit_s
         async with self._step(3, "begin the transaction"):
             await self._kafka.begin_transaction()
+            failpoint("transaction-begun")
         async with self._step(4, "send the records"):
             deliveries = [
-                await self._kafka.send_batch(batch.builder, batch.tp.topic, partition=batch.tp.partition)
-                for batch in batches
+                await self._kafka.send_batch(batch, batch.tp.topic, partition=batch.tp.partition) for batch in batches
             ]
+            failpoint("records-sent")
         async with self._step(5, "wait for the deliveries"):
             await asyncio.gather(*deliveries)
+            failpoint("records-delivered")
         async with self._step(5, "send the offsets"):
             kept = {tp: OffsetAndMetadata(offset, metadata) for tp, (offset, metadata) in offsets.items()}
             await self._kafka.send_offsets_to_transaction(kept, self._group)
+            failpoint("offsets-sent")
         async with self._step(6, "commit"):
             await self._kafka.commit_transaction()
+            failpoint("transaction-ended")
 
     async def committed(
         self,
@@ -135,6 +126,29 @@ class TransactionalProducer:
                 is_told = before is not None
                 await on_stalled(before or {})
             await asyncio.sleep(10 * _RETRY_S)
+        return found
+
+    async def writers(self, tps: Iterable[TopicPartition]) -> set[str]:
+        """Tell whose transactions are open on these partitions, by transactional id.
+
+        Only what answers is told: a broker that is away, or a right that is missing, leaves its part out.
+        """
+        client = self._kafka.client
+        producer_ids: set[int] = set()
+        for tp in tps:
+            await self._kafka.partitions_for(tp.topic)
+            leader = client.cluster.leader_for_partition(tp)
+            request = protocol.ExactRequest(protocol.DescribeProducersRequest, [(tp.topic, [tp.partition], {})], {})
+            with suppress(KafkaError):
+                for _, partitions, _ in (await client.send(leader, request)).topics:
+                    producer_ids |= {known[0] for known in partitions[0][3] if known[5] >= 0}
+        if not producer_ids:
+            return set()
+        found: set[str] = set()
+        for broker in client.cluster.brokers():
+            request = protocol.ExactRequest(protocol.ListTransactionsRequest, [], sorted(producer_ids), {})
+            with suppress(KafkaError):
+                found |= {transaction[0] for transaction in (await client.send(broker.nodeId, request)).transactions}
         return found
 
     async def _fetch(self, request: protocol.ExactRequest) -> Committed | None:

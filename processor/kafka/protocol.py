@@ -30,6 +30,8 @@ from aiokafka.protocol.types import (
 )
 from msgspec import Struct
 
+from processor.failpoints import failpoint
+
 
 class Membership(Struct, frozen=True):
     """A worker's place in the consumer group, as the broker knows it in one generation."""
@@ -122,6 +124,53 @@ class OffsetFetchRequest(RequestStruct):
     )  # fmt: skip
 
 
+class _DescribeProducersResponse(Response):
+    API_KEY, API_VERSION = 61, 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("topics", CompactArray(
+            ("topic", _text),
+            ("partitions", CompactArray(
+                ("partition", Int32), ("error_code", Int16), ("error_message", _text),
+                ("producers", CompactArray(
+                    ("producer_id", Int64), ("producer_epoch", Int32), ("last_sequence", Int32),
+                    ("last_timestamp", Int64), ("coordinator_epoch", Int32), ("transaction_start", Int64), _TAGS
+                )),
+                _TAGS,
+            )),
+            _TAGS,
+        )),
+        _TAGS,
+    )  # fmt: skip
+
+
+class DescribeProducersRequest(RequestStruct):
+    """A question to a partition's leader: who has written there, and who has a transaction open."""
+
+    API_KEY, API_VERSION, FLEXIBLE_VERSION = 61, 0, True
+    RESPONSE_TYPE = _DescribeProducersResponse
+    SCHEMA = Schema(
+        ("topics", CompactArray(("topic", _text), ("partitions", CompactArray(Int32)), _TAGS)), _TAGS
+    )  # fmt: skip
+
+
+class _ListTransactionsResponse(Response):
+    API_KEY, API_VERSION = 66, 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32), ("error_code", Int16), ("unknown_states", CompactArray(_text)),
+        ("transactions", CompactArray(("transactional_id", _text), ("producer_id", Int64), ("state", _text), _TAGS)),
+        _TAGS,
+    )  # fmt: skip
+
+
+class ListTransactionsRequest(RequestStruct):
+    """A question to a broker: the transactional ids of these producers, as far as it coordinates them."""
+
+    API_KEY, API_VERSION, FLEXIBLE_VERSION = 66, 0, True
+    RESPONSE_TYPE = _ListTransactionsResponse
+    SCHEMA = Schema(("states", CompactArray(_text)), ("producer_ids", CompactArray(Int64)), _TAGS)
+
+
 class ExactRequest:
     """A request of one version only; what aiokafka's connections ask of a request is `prepare`."""
 
@@ -193,6 +242,7 @@ class FencedSender(aiokafka_sender.Sender):
 
     async def _do_txn_offset_commit(self, offsets: Any, group_id: str) -> None:
         node_id = await self._find_coordinator(CoordinationType.GROUP, group_id)
+        failpoint("group-added")
         await _TxnOffsetCommitHandler(self, offsets, group_id, self.membership).do(node_id)
 
     async def _do_txn_commit(self, commit_result: Any) -> None:

@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> App:
         broker_heartbeat_interval=settings.session_timeout_ms / 1000 / 5,
         broker_rebalance_timeout=60.0,
         broker_request_timeout=40.0,
-        consumer_max_fetch_size=4 * 1024 * 1024,
+        consumer_max_fetch_size=1024 * 1024,  # with 4 MB an event costs 7 % more, with 256 KB 10 %,
         consumer_auto_offset_reset="earliest",
         key_serializer="raw",
         value_serializer="raw",

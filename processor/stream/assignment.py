@@ -12,11 +12,13 @@ After each wait it is looked at whether the assignment is still current: a revoc
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 from aiokafka import TopicPartition
 
+from processor.failpoints import failpoint
 from processor.kafka.producer import Committed
 from processor.kafka.protocol import Membership
 from processor.stream.loop import TransactionLoop
@@ -116,7 +118,8 @@ class Assignment:
         staying = [partition for partition in self.partitions if partition in kept]
         # those that stay come first: a transaction that is open on the others does not hold them up
         for partitions in staying, [partition for partition in self.partitions if partition not in kept]:
-            committed = await engine.producer.committed(topics, partitions, self._on_stalled) if partitions else {}
+            on_stalled = partial(self._on_stalled, partitions)
+            committed = await engine.producer.committed(topics, partitions, on_stalled) if partitions else {}
             for partition in partitions:
                 progress = self._progress(committed, topics, partition)
                 positions = await self._positions(committed, topics, partition)
@@ -129,12 +132,10 @@ class Assignment:
             "stream.assigned", generation=self.membership.generation, partitions=len(self.partitions),
             kept=len(self.owners), restoring=len(starting),
         )  # fmt: skip
+        failpoint("assigned")
         if not starting:
             return
         restorer = Restorer(engine.settings.bootstrap_servers, engine.names, engine.log_reader, self._free)
-        self._writers = {
-            partition: progress.transactional_id for partition, (progress, _) in starting.items() if progress
-        }
         async for partition, state in restorer.restore(list(starting)):
             progress, positions = starting[partition]
             self._publish(self._owner(partition, progress, state), positions)
@@ -208,14 +209,24 @@ class Assignment:
             owner.openings[side] = self._engine.consumer.open(tp, positions[side])
         self.loop.wake()
 
-    async def _on_stalled(self, committed: Committed) -> None:
-        """End the transactions that hold the offsets of partitions, unless their writers are alive."""
+    async def _on_stalled(self, partitions: list[int], committed: Committed) -> None:
+        """End the transactions that hold the offsets of partitions, unless their writers are alive.
+
+        The partitions' last writers are known from what they committed. One that died in its first transaction is
+        known to the brokers alone, by the state that it has written.
+        """
         topics = sorted({tp.topic for tp in committed})
         progresses = [self._progress(committed, topics, partition) for partition in {tp.partition for tp in committed}]
-        for writer in {progress.transactional_id for progress in progresses if progress is not None}:
-            await self._engine.end_transaction_of(writer)
+        last = {progress.transactional_id for progress in progresses if progress is not None}
+        await self._end_transactions(last, partitions)
 
     async def _free(self, partition: int) -> None:
-        """End the transaction that the partition's last writer left open, unless that writer is alive."""
-        if (writer := self._writers.get(partition)) is not None:
-            await self._engine.end_transaction_of(writer)
+        """End the transactions that were left open on a partition's state, unless their writers are alive."""
+        await self._end_transactions(set(), [partition])
+
+    async def _end_transactions(self, writers: set[str], partitions: list[int]) -> None:
+        engine = self._engine
+        topics = engine.names["window-state"], engine.names["consent-state"]
+        states = [TopicPartition(topic, partition) for topic in topics for partition in partitions]
+        for writer in writers | await engine.producer.writers(states):
+            await engine.end_transaction_of(writer)

@@ -19,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from processor import topics
+from processor.failpoints import failpoint
 from processor.kafka.log import LogReader
 from processor.kafka.producer import TransactionalProducer, TransactionError, end_transaction_of
 from processor.settings import Settings
@@ -90,11 +91,13 @@ class Engine:
         if self._assignment is not None:
             assignment, self._assignment = self._assignment, None
             self._kept = await assignment.release()
+            failpoint("revoked")
             log.info("stream.revoked", generation=assignment.membership.generation)
 
     async def stop(self) -> None:
         """Finish the transaction under way and disconnect."""
         await self.on_revoked()
+        failpoint("shut-down")
         self._watchdog.stop()
         if self._is_connected:
             self._is_connected = False
@@ -104,6 +107,7 @@ class Engine:
 
     def accept(self, carrier: Carrier) -> None:
         """Take a carrier from the agent."""
+        failpoint("records-fetched")
         owner = self._assignment.accept(carrier, self.wall_clock_ms()) if self._assignment is not None else None
         if owner is not None:
             self._hold_back(owner)

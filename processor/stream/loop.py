@@ -16,6 +16,7 @@ from contextlib import suppress
 import structlog
 from aiokafka import TopicPartition
 
+from processor.failpoints import failpoint
 from processor.kafka.log import NO_ENDS, LogEnds, LogReader
 from processor.kafka.producer import TransactionalProducer
 from processor.kafka.protocol import Membership
@@ -105,8 +106,9 @@ class TransactionLoop:
                 break
             owner = owners[(self._first_owner + i) % len(owners)]
             if not owner.is_stopped:
-                round_ = owner.decide(ends, time.time_ns() // 1_000_000, self._producer.new_builder)
+                round_ = owner.decide(ends, time.time_ns() // 1_000_000)
                 if round_ is not None:
+                    failpoint("round-built")
                     rounds.append(round_)
                     records += round_.records + round_.outputs
                     await asyncio.sleep(0)  # the transaction under way goes on, and so do heartbeats

@@ -6,9 +6,8 @@ say so. It never waits.
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
@@ -22,8 +21,9 @@ from processor.core.decisions import Effects
 from processor.core.partition import Partition
 from processor.core.policy import Policy
 from processor.core.window import Window
+from processor.failpoints import failpoint
+from processor.kafka.batch import BATCH_BYTES_MAX, Batch
 from processor.kafka.log import NO_ENDS, LogEnds
-from processor.kafka.producer import BATCH_BYTES_MAX, Batch
 from processor.settings import Settings
 from processor.stream.merge import INBOUND, OUTBOUND, BadRecord, InputBuffer, merge
 from processor.stream.offsets import Progress
@@ -143,7 +143,7 @@ class Owner:
         """Whether the merge can't go on before the end of a topic is known."""
         return bool(self.buffers[INBOUND].events) != bool(self.buffers[OUTBOUND].events)
 
-    def decide(self, ends: LogEnds, wall_clock_ms: int, new_builder: Callable[[], Any]) -> Round | None:
+    def decide(self, ends: LogEnds, wall_clock_ms: int) -> Round | None:
         """Do steps 1 and 2: apply what may be applied, move the idle clock, build the records. None: nothing new."""
         self._ends = ends
         ended = tuple(
@@ -153,6 +153,7 @@ class Owner:
         effects = Effects()
         events, sides = merge(*self.buffers, (ended[0], ended[1]), self._settings.batch_records_max)
         applied = self.core.apply(events, effects)
+        failpoint("events-applied")
         bad = [
             letter
             for side, buffer in enumerate(self.buffers)
@@ -165,7 +166,7 @@ class Owner:
         self.token = None
         self._latest = Round(
             self,
-            self._build(effects, bad, wall_clock_ms, new_builder),
+            self._build(effects, bad, wall_clock_ms),
             {tp: buffer.position for tp, buffer in zip(self.inputs, self.buffers, strict=True)},
             self.core.clock_ms,
             self.sequence,
@@ -191,7 +192,9 @@ class Owner:
             return
         idle_ms = noted_ms - self._settings.timer_grace_ms
         if idle_ms > self.core.clock_ms and idle_ms >= self.core.next_due_ms:
+            failpoint("idle-timers-due")
             self.core.advance(idle_ms, effects)
+            failpoint("idle-timers-fired")
 
     def _note_flood(self, total: int, bad: int) -> None:
         """Say so when dead letters become a flood, and stop where the settings want that."""
@@ -212,11 +215,9 @@ class Owner:
         ahead_ms = self._ends.noted_ms - newest.timestamp if end is not None and newest.offset >= end else 0
         self._skew_ms = min(wall_clock_ms - newest.timestamp, 0) or max(ahead_ms, 0)
 
-    def _build(
-        self, effects: Effects, bad: list[BadRecord], now_ms: int, new_builder: Callable[[], Any]
-    ) -> list[Batch]:
+    def _build(self, effects: Effects, bad: list[BadRecord], now_ms: int) -> list[Batch]:
         """Write outputs, state records and dead letters into batches, numbering the outputs."""
-        batches = _AllBatches(new_builder, now_ms)
+        batches = _AllBatches(now_ms)
         sequence, encode = self.sequence, self._encoder.encode
         outputs = {kind: batches[self._output_tps[kind]].add for kind in set(map(type, effects.outputs))}
         for decision in effects.outputs:
@@ -241,29 +242,29 @@ _NONE: list[tuple[str, bytes]] = []
 class _Batches:
     """Batches for one partition of one topic, a new one begun where one is full."""
 
-    def __init__(self, tp: TopicPartition, new_builder: Callable[[], Any], now_ms: int) -> None:
-        self._tp, self._new_builder, self._now_ms = tp, new_builder, now_ms
-        self._builders = [new_builder()]
+    def __init__(self, tp: TopicPartition, now_ms: int) -> None:
+        self._tp, self._now_ms = tp, now_ms
+        self._full: list[Batch] = []
+        self._batch = Batch(tp, now_ms)
 
     def add(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]] = _NONE) -> None:
-        if self._builders[-1].append(timestamp=self._now_ms, key=key, value=value, headers=headers) is None:
-            self._builders.append(self._new_builder())  # an empty one takes a record of any size
-            self._builders[-1].append(timestamp=self._now_ms, key=key, value=value, headers=headers)
+        if not self._batch.add(key, value, headers):
+            self._full.append(self._batch)
+            self._batch = Batch(self._tp, self._now_ms)
+            self._batch.add(key, value, headers)
 
     def close(self) -> list[Batch]:
-        for builder in self._builders:
-            builder.close()
-        return [Batch(self._tp, builder) for builder in self._builders]
+        return [*self._full, self._batch]
 
 
 class _AllBatches(dict[TopicPartition, _Batches]):
     """The batches of a round, by partition."""
 
-    def __init__(self, new_builder: Callable[[], Any], now_ms: int) -> None:
-        self._new_builder, self._now_ms = new_builder, now_ms
+    def __init__(self, now_ms: int) -> None:
+        self._now_ms = now_ms
 
     def __missing__(self, tp: TopicPartition) -> _Batches:
-        batches = self[tp] = _Batches(tp, self._new_builder, self._now_ms)
+        batches = self[tp] = _Batches(tp, self._now_ms)
         return batches
 
 

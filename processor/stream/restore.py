@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from processor.codec.state import StateError, decode_consents, decode_window
 from processor.core.consent import Consents
 from processor.core.window import Window
+from processor.failpoints import failpoint
 from processor.kafka.log import LogReader
 
 log = structlog.get_logger(__name__)
@@ -85,6 +86,7 @@ class Restorer:
         ends = (await self._log_reader.ends(every)).offsets
         consumer.assign(every)
         await consumer.seek_to_beginning(*every)
+        failpoint("restore-begun")
         raw: dict[TopicPartition, dict[bytes, tuple[int, bytes]]] = {tp: {} for tp in every}
         states = {partition: RestoredState() for partition in partitions}
         moved_at_s, freed = dict.fromkeys(partitions, time.monotonic()), set[int]()
@@ -100,7 +102,9 @@ class Restorer:
                 behind = [tp for tp in tps[partition] if await consumer.position(tp) < ends[tp]]
                 if not behind:
                     state = states.pop(partition)
+                    failpoint("restore-read")
                     await _decode(raw, tps[partition], state)
+                    failpoint("restore-decoded")
                     yield partition, state
                 elif time.monotonic() - moved_at_s[partition] > _STALLED_S and partition not in freed:
                     moved_at_s[partition] = time.monotonic()

@@ -29,7 +29,8 @@ from faust.types import ConsumerMessage
 
 from processor.embedded import EmbeddedKafka
 from processor.kafka import protocol
-from processor.kafka.producer import Batch, Committed, TransactionalProducer, TransactionError
+from processor.kafka.batch import Batch
+from processor.kafka.producer import Committed, TransactionalProducer, TransactionError
 from processor.kafka.protocol import ExactRequest, Membership
 from processor.settings import Settings
 from tests.chaos.harness import Stage
@@ -163,7 +164,7 @@ class Member:
         return producer
 
     async def commit(self, producer: TransactionalProducer, offset: int, membership: Membership | None = None) -> None:
-        await producer.commit([batch(producer, self.tp)], self.offsets(offset), membership or self.membership)
+        await producer.commit([batch(self.tp)], self.offsets(offset), membership or self.membership)
 
     def offsets(self, offset: int) -> Committed:
         return {self.tp: (offset, f"beside {offset}")}
@@ -201,11 +202,10 @@ class Member:
         await self._consumer.stop()
 
 
-def batch(producer: TransactionalProducer, tp: TopicPartition, size: int = 10) -> Batch:
-    builder = producer.new_builder()
-    assert builder.append(timestamp=None, key=b"k", value=b"x" * size) is not None
-    builder.close()
-    return Batch(tp, builder)
+def batch(tp: TopicPartition, size: int = 10) -> Batch:
+    batch = Batch(tp, time.time_ns() // 1_000_000)
+    assert batch.add(b"k", b"x" * size, [])
+    return batch
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ async def test_a_late_copy_of_an_end_is_refused_inside_the_next_transaction(memb
     old = manager.transactional_id, manager.producer_id, manager.producer_epoch
     await member.commit(producer, 1)
     await producer._kafka.begin_transaction()
-    await (await producer._kafka.send_batch(batch(producer, member.tp).builder, member.topic, partition=0))
+    await (await producer._kafka.send_batch(batch(member.tp), member.topic, partition=0))
     node = await client.coordinator_lookup(CoordinationType.TRANSACTION, manager.transactional_id)
     copy = ExactRequest(protocol.EndTxnRequest, *old, True, {})
     response = await client.send(node, copy, group=ConnectionGroup.COORDINATION)
@@ -285,9 +285,7 @@ async def test_a_batch_that_failed_is_never_committed_over(member: Member) -> No
     producer = await member.producer()
     small = TopicPartition(member.small, 0)
     with pytest.raises(TransactionError, match="step 5, wait for the deliveries"):
-        await producer.commit(
-            [batch(producer, member.tp), batch(producer, small, 2000)], member.offsets(1), member.membership
-        )
+        await producer.commit([batch(member.tp), batch(small, 2000)], member.offsets(1), member.membership)
     successor = await member.producer()  # what a new worker of this name does first
     assert await member.committed(successor) == {}
     assert await member.seen() == 0

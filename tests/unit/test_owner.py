@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecord
 from aiokafka.record.memory_records import MemoryRecords
 
@@ -44,7 +43,7 @@ class Bench:
 
     def decide(self, noted_ms: int = 0, ends: dict[TopicPartition, int] | None = None) -> Round | None:
         """Decide with both topics read to what was put, or to `ends`."""
-        return self.owner.decide(LogEnds(noted_ms, self.end if ends is None else ends), noted_ms, new_builder)
+        return self.owner.decide(LogEnds(noted_ms, self.end if ends is None else ends), noted_ms)
 
     def said(self, noted_ms: int = 0, ends: dict[TopicPartition, int] | None = None) -> list[str]:
         """Decide, and give the ends of the ids of what was said."""
@@ -56,15 +55,11 @@ def text(time_ms: int, id_: str) -> bytes:
     return json.dumps(body | {"time": rfc3339(time_ms)}).encode()
 
 
-def new_builder() -> BatchBuilder:
-    return BatchBuilder(1 << 20, 0, is_transactional=1)
-
-
 def events(round_: Round | None) -> list[dict[str, Any]]:
     """Read the events of a round back from its batches, in the order of their sequence."""
     found = []
     for batch in round_.batches if round_ else []:
-        memory = MemoryRecords(bytes(batch.builder._build()))
+        memory = MemoryRecords(bytes(batch._build()))
         while (of_batch := memory.next_batch()) is not None:
             found += [json.loads(record.value) for record in of_batch if b'"subject"' in (record.value or b"")]
     return sorted(found, key=lambda event: str(event["sequence"]))

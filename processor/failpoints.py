@@ -1,0 +1,52 @@
+"""Named places where a crash test ends the process, as SIGKILL does: nothing is finished, nobody is told.
+
+`JANELA_FAILPOINT=records-delivered:3` ends it when it comes to that place for the third time. The places lie between
+the steps of a round, so where the variable is not set each costs one call in thousands of events.
+"""
+
+import itertools
+import os
+import signal
+import sys
+from typing import Final
+
+FAILPOINTS: Final = (
+    "records-fetched",  # a carrier has arrived
+    "events-applied",  # an owner's state is ahead of all that is written
+    "round-built",  # one owner has decided, the others have not
+    "transaction-begun",
+    "records-sent",  # not yet acknowledged
+    "records-delivered",
+    "group-added",  # AddOffsetsToTxn is answered, TxnOffsetCommit is not sent
+    "offsets-sent",
+    "transaction-ended",  # EndTxn is answered, the worker does not know it yet
+    "idle-timers-due",
+    "idle-timers-fired",
+    "assigned",  # offsets are known, nothing is restored
+    "restore-begun",
+    "restore-read",  # the records of a partition are read, not yet decoded
+    "restore-decoded",  # its owner is not yet at work
+    "revoked",
+    "shut-down",  # the last transaction is committed, the group not left
+)
+
+
+_VARIABLE: Final = "JANELA_FAILPOINT"
+
+
+def _armed(text: str) -> tuple[str, int]:
+    name, _, times = text.partition(":")
+    if text and (name not in FAILPOINTS or not (times or "1").isdigit()):
+        sys.stderr.write(f"{_VARIABLE}: found {text!r}, allowed are NAME or NAME:TIMES of {', '.join(FAILPOINTS)}\n")
+        raise SystemExit(2)
+    return name, int(times or "1")
+
+
+_name, _times = _armed(os.environ.get(_VARIABLE, ""))
+_passes = itertools.count(1)
+
+
+def failpoint(name: str) -> None:
+    """End the process here, if this is the place and the time."""
+    if name == _name and next(_passes) == _times:
+        os.kill(os.getpid(), signal.SIGKILL)

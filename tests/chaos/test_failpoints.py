@@ -1,0 +1,67 @@
+"""Death at each step: a worker ends itself, as SIGKILL would, at every place that has a name in `processor.failpoints`.
+
+What kills at random times rarely hits, the moment between two requests, is hit here each time. MINUTES in the
+environment goes through the places again and again.
+"""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+from processor.failpoints import FAILPOINTS
+from processor.settings import Settings
+from tests.chaos.harness import Stage, Worker
+from tests.chaos.test_exactly_once import (
+    MINUTES,
+    QUICK,
+    SEED,
+    START_S,
+    drained,
+    filled,
+    pytestmark,
+    settings,
+    tell,
+)
+from tests.chaos.verdict import judge
+
+__all__ = ["pytestmark", "settings", "tell"]
+
+IDLE = {"idle-timers-due", "idle-timers-fired"}
+ONCE = {"assigned", "restore-begun", "restore-read", "restore-decoded", "revoked", "shut-down"}
+"""Places that a worker comes to once, or a few times, in its life."""
+
+
+async def test_a_worker_that_dies_at_any_step_loses_nothing_and_doubles_nothing(
+    settings: Settings, tmp_path: Path, tell: list[str]
+) -> None:
+    chance = random.Random(SEED + 2)
+    places = sorted(set(FAILPOINTS) - IDLE)
+    deaths, until_s = 0, time.monotonic() + 60 * MINUTES
+    async with Stage.open(settings, tmp_path) as stage:
+        await filled(stage)
+        while not deaths or time.monotonic() < until_s:
+            chance.shuffle(places)
+            for place in places:
+                times = 1 if place in ONCE else chance.randint(1, 12)
+                await died(stage, stage.worker(f"w{deaths % 3}", failpoint=f"{place}:{times}"), place)
+                deaths += 1
+        rest = await drained(stage, stage.worker("last", **QUICK))
+        verdict = await judge(stage)
+    tell += [f"died at {deaths} places", rest, str(verdict)]
+    verdict.check()
+
+
+async def died(stage: Stage, worker: Worker, place: str) -> None:
+    """Bring a worker to the place where it ends itself, and take it out of the group."""
+    if place == "shut-down":
+        await stage.until_moved(within_s=START_S)
+        worker.signal(signal.SIGTERM)
+    if place == "revoked":
+        await stage.until_moved(within_s=START_S)
+        joining = stage.worker("joining")
+        assert await worker.ended(START_S) == -signal.SIGKILL
+        joining.kill()
+        await stage.evict(joining)
+    assert await worker.ended(START_S) == -signal.SIGKILL, f"{place}: {worker.told()}"
+    await stage.evict(worker)

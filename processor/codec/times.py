@@ -6,7 +6,6 @@ that stay in the processor's cache): twice as fast as `datetime`, and there are 
 
 import re
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
 _RFC_3339 = re.compile(
@@ -34,7 +33,18 @@ class _Minutes(dict[str, int]):
         return minute_ms
 
 
+class _MinuteTexts(dict[int, str]):
+    """The other way round: minutes since the epoch to their text."""
+
+    def __missing__(self, minute: int) -> str:
+        if len(self) >= _MINUTES_MAX:
+            self.clear()
+        text = self[minute] = f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%dT%H:%M:}"
+        return text
+
+
 _MS_OF_MINUTE: Final = _Minutes()
+_TEXT_OF_MINUTE: Final = _MinuteTexts()
 
 
 def parse_time(time: object) -> int | None:
@@ -61,7 +71,7 @@ def parse_time(time: object) -> int | None:
 def format_time(time_ms: int) -> str:
     """Write ms since the epoch as ``2026-11-22T18:47:19.000Z``."""
     minute, ms = divmod(time_ms, _MINUTE_MS)
-    return f"{_minute(minute)}{_SECONDS[ms // 1000]}{_MILLISECONDS[ms % 1000]}"
+    return f"{_TEXT_OF_MINUTE[minute]}{_SECONDS[ms // 1000]}{_MILLISECONDS[ms % 1000]}"
 
 
 def _parse_rfc_3339(time: str) -> int | None:
@@ -74,8 +84,3 @@ def _parse_rfc_3339(time: str) -> int | None:
         return None
     ms = int(moment.timestamp()) * 1000 + int((fraction or "0").ljust(3, "0")[:3])
     return ms if 0 <= ms < _LIMIT_MS else None
-
-
-@lru_cache(maxsize=_MINUTES_MAX)
-def _minute(minute: int) -> str:
-    return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%dT%H:%M:}"

@@ -1,0 +1,207 @@
+"""Guards of the stream layer, made to fire in a live worker: a hang, a doubled name, a jump, a topic that runs ahead.
+
+Where the fault can't be made from outside, the worker is started by a few lines that make it inside.
+"""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from processor.embedded import EmbeddedKafka
+from processor.settings import Settings
+from processor.stream.engine import EXIT_FAILED
+from processor.stream.watchdog import EXIT_STUCK
+from tests.chaos.backlog import HOUR_MS, Wanted, backlog
+from tests.chaos.harness import Stage
+from tests.chaos.verdict import judge
+
+pytestmark = pytest.mark.timeout(240)
+
+PARTITIONS = 2
+READY_S = 90
+WATCHDOG_S = 10
+BATCH_RECORDS = 500
+BUFFER_RECORDS = 2000
+
+WORKER = """
+import asyncio, json
+from processor.settings import Settings
+from processor.stream.app import create_app
+from processor.stream.loop import TransactionLoop
+from processor.stream.transport import Carrier
+from faust import Worker
+
+app = create_app(Settings.load())
+engine = app.engine
+{fault}
+worker = Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
+worker.spinner = None
+worker.execute_from_commandline()
+"""
+
+HANG = """
+async def hang(loop, ends):
+    await asyncio.sleep(3600)
+
+TransactionLoop._decide = hang
+"""
+
+JUMP = """
+accept, jumped = engine.accept, set()
+
+def jumping(carrier):
+    if carrier.tp not in jumped and carrier.records:  # as if what lies before its last record had been lost on the way
+        jumped.add(carrier.tp)
+        carrier = Carrier(carrier.tp, carrier.stop - 1, carrier.stop, carrier.opening, carrier.records[-1:])
+    accept(carrier)
+
+engine.accept = jumping
+"""
+
+AHEAD = """
+accept, most = engine.accept, {}
+
+def noting(carrier):
+    accept(carrier)
+    for owner in engine.owners.values():
+        for buffer in owner.buffers:
+            if len(buffer.events) > most.get(buffer.tp.topic, 0):
+                most[buffer.tp.topic] = len(buffer.events)
+                print("BUFFERED " + json.dumps(most), flush=True)
+
+engine.accept = noting
+"""
+
+SLOW = """
+from processor.stream.restore import Restorer
+
+read = Restorer._read
+
+async def slowly(restorer, consumer, partitions):
+    await asyncio.sleep(6)
+    async for found in read(restorer, consumer, partitions):
+        yield found
+
+Restorer._read = slowly
+"""
+
+
+def command(fault: str) -> tuple[str, str]:
+    return "-c", WORKER.replace("{fault}", fault)
+
+
+@pytest.fixture
+def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+    return Settings(
+        bootstrap_servers=kafka.bootstrap_servers,
+        app_id=f"{topic_prefix}janela",
+        topic_prefix=topic_prefix,
+        partitions=PARTITIONS,
+        clock="event",
+        session_timeout_ms=6000,
+        transaction_timeout_ms=6000,
+        watchdog_seconds=WATCHDOG_S,
+        batch_records_max=BATCH_RECORDS,
+        buffer_records_max=BUFFER_RECORDS,
+    )
+
+
+def some(events: int, seed: int = 11) -> list[Wanted]:
+    return backlog(seed, events, 100, PARTITIONS, time.time_ns() // 1_000_000 - HOUR_MS)
+
+
+async def test_a_worker_that_has_input_and_commits_nothing_ends_itself_and_shows_all_stacks(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with Stage.open(settings, tmp_path) as stage:
+        await stage.preload(some(200))
+        worker = stage.worker("w", command=command(HANG))
+        assert await worker.ended(READY_S) == EXIT_STUCK, worker.told()
+        told = "\n".join(worker.lines())
+    assert "worker.stuck" in told
+    assert told.count("most recent call first") > 1, "not the stacks of all threads"
+
+
+async def test_of_two_workers_with_one_name_the_first_ends_and_says_so(settings: Settings, tmp_path: Path) -> None:
+    async with Stage.open(settings, tmp_path) as stage:
+        await stage.preload(some(200))
+        first = stage.worker("same")
+        await stage.until_consumed(READY_S)
+        stage.worker("same")
+        give_up_s = time.monotonic() + READY_S
+        while first.code is None:  # it learns of the other one when it next has something to commit
+            assert time.monotonic() < give_up_s, first.told()
+            await stage.preload(some(20, seed=12))
+            await asyncio.sleep(0.2)
+        assert first.code == EXIT_FAILED, first.told()
+        assert any("instance id same is in use elsewhere" in line for line in first.lines()), first.told()
+
+
+async def test_a_jump_of_positions_is_seen_and_what_it_left_out_is_read(settings: Settings, tmp_path: Path) -> None:
+    async with Stage.open(settings, tmp_path) as stage:
+        await stage.preload(some(4000))
+        worker = stage.worker("w", command=command(JUMP))
+        await stage.until_consumed(READY_S)
+        verdict = await judge(stage)
+        jumps = [line for line in worker.lines() if "stream.position-jumped" in line]
+    assert len(jumps) == 2 * PARTITIONS
+    verdict.check()
+
+
+async def test_a_topic_that_runs_ahead_is_held_back_and_the_other_one_is_not(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """A producer's open transaction keeps the one from its end, so the other has to wait for it."""
+    async with Stage.open(settings, tmp_path) as stage:
+        records = some(40_000)
+        platform = AIOKafkaProducer(
+            bootstrap_servers=settings.bootstrap_servers, transactional_id=f"{settings.topic_prefix}platform"
+        )
+        await platform.start()
+        await platform.begin_transaction()
+        for partition in range(PARTITIONS):
+            first = next(it for it in records if it.kind == "outbound" and it.partition == partition)
+            await platform.send_and_wait(
+                stage.names["messages.outbound"], first.value, key=first.key, partition=partition
+            )
+        await stage.preload(records)
+        worker = stage.worker("w", command=command(AHEAD))
+        inbound = stage.names["messages.inbound"]
+
+        def most() -> dict[str, int]:
+            said = [line for line in worker.lines() if line.startswith("BUFFERED ")]
+            return dict(json.loads(said[-1].removeprefix("BUFFERED "))) if said else {}
+
+        await stage.until("the inbound buffer is full", lambda: most().get(inbound, 0) > BUFFER_RECORDS, READY_S)
+        await asyncio.sleep(2)  # what was on its way has come
+        assert await stage.progress() == 0
+        await platform.commit_transaction()
+        await platform.stop()
+        await stage.until_consumed(READY_S)
+        assert most()[inbound] < 3 * BUFFER_RECORDS
+        verdict = await judge(stage)
+    verdict.check()
+
+
+async def test_an_assignment_that_is_revoked_while_it_restores_leaves_nothing_behind(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with Stage.open(settings, tmp_path) as stage:
+        await stage.preload(some(4000))
+        slow = stage.worker("slow", command=command(SLOW))
+
+        def told() -> list[str]:
+            wanted = ("stream.assigned", "stream.revoked", "stream.restored")
+            return [event for line in slow.lines() for event in wanted if event in line]
+
+        await stage.until("the first assignment", told, READY_S)
+        stage.worker("other")
+        await stage.until("it is revoked", lambda: "stream.revoked" in told(), READY_S)
+        await stage.until_consumed(READY_S)
+        verdict = await judge(stage)
+    assert told()[:3] == ["stream.assigned", "stream.revoked", "stream.assigned"]
+    verdict.check()

@@ -90,14 +90,7 @@ class Restorer:
         raw: dict[TopicPartition, dict[bytes, tuple[int, bytes]]] = {tp: {} for tp in every}
         states = {partition: RestoredState() for partition in partitions}
         moved_at_s, freed = dict.fromkeys(partitions, time.monotonic()), set[int]()
-        while states:
-            # not of those that are complete: their owners are at work by now, and write
-            unread = [tp for partition in states for tp in tps[partition]]
-            fetched = await consumer.getmany(*unread, timeout_ms=100, max_records=_RECORDS_AT_ONCE)
-            for tp, records in fetched.items():
-                _keep_newest(raw[tp], records)
-                moved_at_s[tp.partition] = time.monotonic()
-                states[tp.partition].records += len(records)
+        while True:
             for partition in list(states):
                 behind = [tp for tp in tps[partition] if await consumer.position(tp) < ends[tp]]
                 if not behind:
@@ -113,6 +106,15 @@ class Restorer:
                     if all(stable[tp] <= positions[tp] for tp in behind):
                         freed.add(partition)  # it stands at the end of what is stable: a transaction is open
                         await self._end_open_transaction(partition)
+            if not states:
+                return
+            # not of those that are complete: their owners are at work by now, and write
+            unread = [tp for partition in states for tp in tps[partition]]
+            fetched = await consumer.getmany(*unread, timeout_ms=100, max_records=_RECORDS_AT_ONCE)
+            for tp, records in fetched.items():
+                _keep_newest(raw[tp], records)
+                moved_at_s[tp.partition] = time.monotonic()
+                states[tp.partition].records += len(records)
 
 
 def _keep_newest(newest: dict[bytes, tuple[int, bytes]], records: list[Any]) -> None:

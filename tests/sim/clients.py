@@ -48,6 +48,7 @@ class ProducerClient:
         self._cluster, self._name = cluster, transactional_id
         self._timeout_s = transaction_timeout_ms / 1000
         self._epoch = -1
+        self._is_in_transaction = False
         self.client = BrokerClient(cluster)
         self._sender: Any = SimpleNamespace(
             client=None, _acks=None, _txn_manager=None, _message_accumulator=None, _request_timeout_ms=None
@@ -63,6 +64,8 @@ class ProducerClient:
         await asyncio.sleep(0)
 
     async def begin_transaction(self) -> None:
+        assert not self._is_in_transaction, "aiokafka's states are asserts: two rounds at once are refused here"
+        self._is_in_transaction = True
         await asyncio.sleep(0)
 
     async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> Awaitable[None]:
@@ -83,6 +86,7 @@ class ProducerClient:
     async def commit_transaction(self) -> None:
         epoch = self._epoch
         self._epoch = await self._until_done(lambda: self._cluster.end_transaction(self._name, epoch))
+        self._is_in_transaction = False
 
     async def _until_done(self, act: Callable[[], T], *, is_risky: bool = True) -> T:
         """Send a request, again and again while the transaction before is being completed."""

@@ -55,7 +55,8 @@ class Consumer:
             await asyncio.sleep(chance.random() * _POLL_S)
             asked = {tp: (self._positions[tp], n) for tp, n in self._openings.items() if tp not in self._held}
             if chance.random() < cluster.fault_share:  # a late seek, or a reset by the client
-                asked = {tp: (chance.randint(0, cluster.logs[tp].end), n) for tp, (_, n) in asked.items()}
+                # never to the very end: with nothing to come there is no carrier by which an owner could see it
+                asked = {tp: (chance.randrange(cluster.logs[tp].end or 1), n) for tp, (_, n) in asked.items()}
             most = chance.choice([1, 3, 10])
             found = await cluster.request(
                 lambda asked=asked, most=most: {  # type: ignore[misc]

@@ -211,8 +211,9 @@ class _History:
         for partition in range(self.cluster.partitions):
             for topic in ("messages.inbound", "messages.outbound"):
                 tp = TopicPartition(topic, partition)
-                records = self.cluster.logs[tp].committed()
-                if records and self.cluster.offsets.get(tp, (0, ""))[0] <= records[-1].offset:
+                log = self.cluster.logs[tp]
+                records = log.committed()
+                if log.open or (records and self.cluster.offsets.get(tp, (0, ""))[0] <= records[-1].offset):
                     return False
         return True
 

@@ -11,6 +11,8 @@ LOCKED  := $(VENV)/.locked
 STAMP   := $(VENV)/.set-up
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 MINUTES ?= 10
+SEED    ?= 1
+HISTORIES ?= 1000
 SHORT   := not soak and not bench
 
 # A name on the PATH may be a shim for a version that is not there, and Debian's python3 may lack venv: try, don't look.
@@ -18,7 +20,7 @@ RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help run setup environment test check test-unit test-chaos bench fmt lock clean
+.PHONY: help run setup environment test check test-unit test-sim test-chaos bench fmt lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -43,7 +45,10 @@ check: setup  ## What needs no test run: lint, format, types, the direction of i
 	@echo "imports"; $(BIN)/lint-imports --no-cache
 
 test-unit: setup  ## The tests that need no broker
-	@$(BIN)/python -m pytest -m "$(SHORT)" tests/tidy tests/unit tests/property tests/model $(ARGS)
+	@$(BIN)/python -m pytest -m "$(SHORT)" tests/tidy tests/unit tests/property tests/model tests/sim $(ARGS)
+
+test-sim: setup  ## Histories in a simulated cluster: SEED=1 HISTORIES=1000
+	@SEED=$(SEED) HISTORIES=$(HISTORIES) $(BIN)/python -m pytest tests/sim/test_simulation.py -k befalls $(ARGS)
 
 test-chaos: setup  ## Kills, stops and rebalances for MINUTES=10
 	@MINUTES=$(MINUTES) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)

@@ -138,6 +138,10 @@ class Assignment:
         restorer = Restorer(engine.settings.bootstrap_servers, engine.names, engine.log_reader, self._free)
         async for partition, state in restorer.restore(list(starting)):
             progress, positions = starting[partition]
+            # only what is committed counts: a worker that died in a partition's first transaction leaves records too
+            if progress is None and state.records and engine.settings.on_lost_offsets == "stop":
+                tps = [TopicPartition(topic, partition) for topic in topics]
+                raise self._lost_offsets({}, tps, dict(zip(tps, positions, strict=True)))
             self._publish(self._owner(partition, progress, state), positions)
         engine.on_restored()
         log.info("stream.restored", generation=self.membership.generation, partitions=len(starting))
@@ -175,19 +179,21 @@ class Assignment:
         lost = [tp for tp in tps if tp not in committed or committed[tp][0] < starts[tp]]
         if not lost:
             return committed[tps[0]][0], committed[tps[1]][0]
-        if engine.settings.on_lost_offsets == "stop":
-            state_tp = TopicPartition(engine.names["window-state"], partition)
-            has_state = (await engine.log_reader.ends([state_tp])).offsets[state_tp] > 0
-            if len(lost) < len(tps) or has_state or any(tp in committed for tp in tps):
-                found = ", ".join(f"{tp.topic} {committed[tp][0] if tp in committed else 'none'}" for tp in tps)
-                raise TakeOverError(
-                    f"partition {partition}: found committed offsets {found} where the logs begin at"
-                    f" {starts[tps[0]]} and {starts[tps[1]]} and window-state is {'not ' if has_state else ''}empty,"
-                    " expected offsets that can be read from; JANELA_ON_LOST_OFFSETS=restart goes on from the logs'"
-                    " start with the state as it is (some events may be repeated, with the same ids)"
-                )
+        if engine.settings.on_lost_offsets == "stop" and any(tp in committed for tp in tps):
+            raise self._lost_offsets(committed, tps, starts)
         first, second = (max(committed[tp][0], starts[tp]) if tp in committed else starts[tp] for tp in tps)
         return first, second
+
+    def _lost_offsets(
+        self, committed: Committed, tps: list[TopicPartition], starts: dict[TopicPartition, int]
+    ) -> TakeOverError:
+        found = ", ".join(f"{tp.topic} {committed[tp][0] if tp in committed else 'none'}" for tp in tps)
+        return TakeOverError(
+            f"partition {tps[0].partition}: found committed offsets {found} where the logs begin at {starts[tps[0]]}"
+            f" and {starts[tps[1]]}{'' if committed else ' and window-state is not empty'}, expected offsets that"
+            " can be read from; JANELA_ON_LOST_OFFSETS=restart goes on from the logs' start with the state as it is"
+            " (some events may be repeated, with the same ids)"
+        )
 
     def _owner(self, partition: int, progress: Progress | None, state: RestoredState) -> Owner:
         engine = self._engine

@@ -1,0 +1,58 @@
+"""Histories from seeds: kills, rebalances, zombies, lost answers and late copies; and guards whose lack is seen.
+
+SEED and HISTORIES in the environment choose which ones; a seed that failed once is in `regressions` for good.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.sim.history import Story, play, simulation
+from tests.sim.mutants import MUTANTS
+
+SEED = int(os.environ.get("SEED", "1"))
+HISTORIES = int(os.environ.get("HISTORIES", "0"))
+SECONDS = 20
+"""How long histories are played where their number is not given."""
+HISTORIES_TO_CATCH = 600
+REGRESSIONS = [int(line.split()[0]) for line in (Path(__file__).parent / "regressions").read_text().splitlines()]
+
+
+def told(story: Story) -> str:
+    """Give the end of a story, what is wrong, and how to play it again."""
+    lines = [*story.told[-60:], *story.faults[:12], f"make test-sim SEED={story.seed} HISTORIES=1"]
+    return "\n  ".join([f"seed {story.seed}", *lines])
+
+
+@pytest.mark.timeout(0)
+def test_whatever_befalls_the_workers_the_model_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    began_s, count, deaths = time.monotonic(), 0, 0
+    with simulation():
+        while count < HISTORIES or (not HISTORIES and time.monotonic() - began_s < SECONDS):
+            story = play(SEED + count)
+            assert not story.faults, told(story)
+            count, deaths = count + 1, deaths + story.deaths
+    a_minute = count / (time.monotonic() - began_s) * 60
+    with capsys.disabled():
+        print(f"\n  {count} histories from seed {SEED}, {deaths} deaths, {a_minute:.0f} histories a minute")  # noqa: T201
+
+
+@pytest.mark.parametrize("seed", REGRESSIONS)
+def test_a_seed_that_failed_once_does_not_again(seed: int) -> None:
+    with simulation():
+        story = play(seed)
+    assert not story.faults, told(story)
+
+
+def test_a_seed_tells_the_same_story_each_time() -> None:
+    with simulation():
+        first, second = play(SEED), play(SEED)
+    assert (first.told, first.steps, first.virtual_s) == (second.told, second.steps, second.virtual_s)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_guard_that_is_missing_is_found_out(mutant: str) -> None:
+    with simulation(), MUTANTS[mutant]():
+        assert any(play(seed).faults for seed in range(HISTORIES_TO_CATCH)), mutant

@@ -53,7 +53,7 @@ class Assignment:
             engine.producer,
             engine.log_reader,
             engine.settings,
-            engine.token_prefix,
+            engine.tokens,
             engine.on_round,
         )
         self._running: asyncio.Task[None] | None = None

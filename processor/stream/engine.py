@@ -6,6 +6,7 @@ must not decide anything more, and a successor restores what is committed.
 
 import asyncio
 import gc
+import itertools
 import os
 import secrets
 import time
@@ -47,13 +48,16 @@ class Engine:
         self.settings = settings
         self.policy = settings.policy()
         self.names = topics.names(settings)
-        self.token_prefix = secrets.token_hex(16)
+        prefix = secrets.token_hex(16)
+        self.tokens = (f"{prefix}.{n}" for n in itertools.count(1))
+        """What the process signs its transactions with; none comes twice."""
         self.consumer: Consumer
         self.log_reader: LogReader
         self.counts: Counter[str] = Counter()
         """records, outputs and transactions committed by this process."""
         self.producer: TransactionalProducer
-        self._is_connected = False
+        self._is_connected = self._is_stopping = False
+        self._changing = asyncio.Lock()  # the group's callbacks and a stop may come at once
         self._assignment: Assignment | None = None
         self._kept: dict[int, Owner] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,25 +81,30 @@ class Engine:
 
     async def on_assigned(self, partitions: Iterable[int]) -> None:
         """Begin an assignment. Called inside the group's callback: returns at once."""
-        membership = self.consumer.membership
-        if membership is None or self._assignment is not None:
-            raise AssertionError("assigned before the last assignment was revoked")
-        await self._connect()
-        self._held = frozenset()
-        self.consumer.hold(self._held)
-        self._assignment = Assignment(self, membership, partitions)
-        self._assignment.start(self._kept)
+        async with self._changing:
+            membership = self.consumer.membership
+            if self._is_stopping:
+                return
+            if membership is None or self._assignment is not None:
+                raise AssertionError("assigned before the last assignment was revoked")
+            await self._connect()
+            self._held = frozenset()
+            self.consumer.hold(self._held)
+            self._assignment = Assignment(self, membership, partitions)
+            self._assignment.start(self._kept)
 
     async def on_revoked(self) -> None:
         """End the assignment; its owners are kept in case they come back unchanged."""
-        if self._assignment is not None:
-            assignment, self._assignment = self._assignment, None
-            self._kept = await assignment.release()
-            failpoint("revoked")
-            log.info("stream.revoked", generation=assignment.membership.generation)
+        async with self._changing:
+            if self._assignment is not None:
+                assignment, self._assignment = self._assignment, None
+                self._kept = await assignment.release()
+                failpoint("revoked")
+                log.info("stream.revoked", generation=assignment.membership.generation)
 
     async def stop(self) -> None:
         """Finish the transaction under way and disconnect."""
+        self._is_stopping = True
         await self.on_revoked()
         failpoint("shut-down")
         self._watchdog.stop()

@@ -10,7 +10,7 @@ load. Deciding a round clears its owners' tokens; only its answered commit sets 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 import structlog
@@ -41,14 +41,17 @@ class TransactionLoop:
         producer: TransactionalProducer,
         log_reader: LogReader,
         settings: Settings,
-        token_prefix: str,
+        tokens: Iterator[str],
         on_round: Callable[[Iterable[Round]], None],
     ) -> None:
-        """Take what one assignment fixes. Owners may be added while it runs; `on_round` is told what was committed."""
+        """Take what one assignment fixes, and `tokens` that no other transaction has ever had.
+
+        Owners may be added while it runs; `on_round` is told what was committed.
+        """
         self._owners, self._membership = owners, membership
         self._producer, self._log_reader = producer, log_reader
         self._settings = settings
-        self._token_prefix, self._count = token_prefix, 0
+        self._tokens = tokens
         self._on_round = on_round
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -146,8 +149,7 @@ class TransactionLoop:
 
     async def _commit(self, rounds: list[Round]) -> None:
         """Do steps 3 to 6 for all rounds together."""
-        self._count += 1
-        token = f"{self._token_prefix}.{self._count}"
+        token = next(self._tokens)
         offsets: dict[TopicPartition, tuple[int, str]] = {}
         for round_ in rounds:
             progress = encode_progress(round_.owner.progress(round_, token, self._producer.transactional_id))

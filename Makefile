@@ -43,7 +43,7 @@ check: setup  ## What needs no test run: lint, format, types, the direction of i
 	@echo "imports"; $(BIN)/lint-imports --no-cache
 
 test-unit: setup  ## The tests that need no broker
-	@$(BIN)/python -m pytest -m "$(SHORT)" tests/tidy tests/unit tests/property tests/model $(ARGS)
+	@$(BIN)/python -m pytest -m "$(SHORT)" tests/tidy tests/unit tests/property $(ARGS)
 
 test-chaos: setup  ## Kills, stops and rebalances for MINUTES=10
 	@MINUTES=$(MINUTES) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)

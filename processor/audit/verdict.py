@@ -173,12 +173,10 @@ class _Outputs:
         """Topic, offset and sequence of each record that has one, topic by topic."""
         for topic in (*OUTPUTS, "window-state"):
             for record in found.written.get(topic, ()):
-                if record.value is not None and topic in OUTPUTS:
+                if topic in OUTPUTS:
                     self._take(topic, record, found, terms)
-                elif record.value is not None:
-                    sequence = _sequence(_parsed(record.value))
-                    if sequence and not _is_later(sequence, found):
-                        self.sequences.append((topic, record.offset, sequence))
+                elif (sequence := _sequence(_parsed(record.value))) and not _is_later(sequence, found):
+                    self.sequences.append((topic, record.offset, sequence))
         self.read.sort(key=lambda output: (output.sequence, output.offset))
 
     def _take(self, topic: str, record: Written, found: Found, terms: Terms) -> None:

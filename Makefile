@@ -45,10 +45,10 @@ check: setup  ## What needs no test run: lint, format, types, the direction of i
 	@echo "imports"; $(BIN)/lint-imports --no-cache
 
 test-unit: setup  ## The tests that need no broker
-	@$(BIN)/python -m pytest -m "$(SHORT)" tests/tidy tests/unit tests/property tests/model tests/sim $(ARGS)
+	@$(BIN)/python -m pytest -m "$(SHORT)" tests/tidy tests/unit tests/property tests/sim $(ARGS)
 
 test-sim: setup  ## Histories in a simulated cluster: SEED=1 HISTORIES=1000
-	@SEED=$(SEED) HISTORIES=$(HISTORIES) $(BIN)/python -m pytest tests/sim/test_simulation.py -k befalls $(ARGS)
+	@SEED=$(SEED) HISTORIES=$(HISTORIES) $(BIN)/python -m pytest tests/sim/test_simulation.py -k befalls --timeout 0 $(ARGS)
 
 test-chaos: setup  ## Kills, stops and rebalances for MINUTES=10
 	@MINUTES=$(MINUTES) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)

@@ -40,6 +40,7 @@ VERBS: Final = {
     "worker": "Run a worker: keep windows, emit what happens.",
     "config": "Show what is in force, and where each value came from.",
     "watch": "Follow the output topics, a line for each event.",
+    "verify": "Hold what is on the topics against the rules.",
     "send": "Put one event on an input topic, and say where it lies.",
 }
 """What `janela --help` says of each verb; the verb is the function of its name in the module of its name."""

@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from tests.model.partitioner import partition_of
-from tests.model.records import TopicKind, rfc3339
+from processor.audit.partitioner import partition_of
+from processor.audit.records import TopicKind, rfc3339
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS

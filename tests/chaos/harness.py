@@ -24,12 +24,12 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from processor import topics
+from processor.audit.verdict import OUTPUTS
 from processor.settings import Settings
 from tests.chaos.backlog import Wanted
 
 ROOT: Final = Path(__file__).parents[2]
 INPUTS: Final = {"inbound": "messages.inbound", "outbound": "messages.outbound"}
-OUTPUTS: Final = ("window-opened", "window-expiring", "window-closed", "send-accepted", "send-rejected")
 
 SESSION_S: Final = 6
 """The shortest session time-out that a broker takes as it comes."""

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from processor.audit.reading import verify
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import SESSION_S, Stage, Worker, patience
-from tests.chaos.verdict import judge
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
@@ -97,9 +97,9 @@ async def test_ten_kills_on_the_way_lose_nothing_and_double_nothing(
                 await stage.evict(worker)
             worker = successor
         rest = await drained(stage, worker)
-        verdict = await judge(stage)
+        verdict = await verify(stage.settings)
     tell += [f"{kills} kills, {in_transaction} inside a transaction", rest, str(verdict)]
-    verdict.check()
+    assert verdict.is_clean, verdict
 
 
 async def test_two_workers_change_places_under_rebalances_stops_and_kills(
@@ -132,10 +132,10 @@ async def test_two_workers_change_places_under_rebalances_stops_and_kills(
         workers[0].signal(signal.SIGTERM)
         assert await workers[0].ended(10 * patience()) == 0
         rest = await drained(stage, stage.worker("last", **QUICK))
-        verdict = await judge(stage)
+        verdict = await verify(stage.settings)
     tell += [f"{rounds} x (SIGSTOP, SIGKILL, SIGTERM)", f"zombies ended with {zombies} (None: rejoined)"]
     tell += [f"replaced in {', '.join(f'{s:.1f}' for s in replaced_s)} s", rest, str(verdict)]
-    verdict.check()
+    assert verdict.is_clean, verdict
     assert set(zombies) <= {None, EXIT_FAILED}
     assert max(replaced_s) < SESSION_S + 3 * patience()
 

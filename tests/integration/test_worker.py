@@ -16,6 +16,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.structs import OffsetAndMetadata
 
+from processor.audit.partitioner import partition_of
+from processor.audit.reading import verify
+from processor.audit.records import TopicKind, rfc3339
+from processor.audit.verdict import OUTPUTS
 from processor.codec.state import encode_window
 from processor.core.window import Window
 from processor.embedded import EmbeddedKafka
@@ -24,10 +28,6 @@ from processor.stream.engine import EXIT_REFUSED
 from processor.stream.offsets import Progress, encode_progress
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog, hostile
 from tests.chaos.harness import INPUTS, Stage, Worker, environment, patience
-from tests.chaos.verdict import judge
-from tests.model.partitioner import partition_of
-from tests.model.policy import ModelPolicy
-from tests.model.records import TopicKind, rfc3339
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -232,7 +232,8 @@ async def test_faust_users_can_start_it_their_way(settings: Settings, tmp_path: 
         await stage.preload(backlog(1, 500, 50, PARTITIONS, now_ms() - HOUR_MS))
         await stage.until_consumed(READY_S)
         await stopped(worker)
-        (await judge(stage)).check()
+        verdict = await verify(settings)
+        assert verdict.is_clean, verdict
 
 
 async def test_five_thousand_hostile_records_become_dead_letters_and_the_worker_goes_on(
@@ -247,10 +248,10 @@ async def test_five_thousand_hostile_records_become_dead_letters_and_the_worker_
         worker = stage.worker("w")
         await stage.until_consumed(READY_S)
         await stopped(worker)
-        verdict = await judge(stage)
-        verdict.check()
-        assert verdict.records == len(mixed)
-        assert verdict.dead_letters > 4000
+        verdict = await verify(settings)
+        assert verdict.is_clean, verdict
+        assert verdict.counts.records == len(mixed)
+        assert verdict.counts.dead_letters > 4000
         (end,) = (line for line in worker.lines() if "worker.stopped" in line)
         assert f"records={len(mixed)}" in end.split()  # consumed = processed + dead letters
 
@@ -308,9 +309,9 @@ async def test_gaps_that_transactions_leave_in_the_inputs_are_read_over(settings
 
         await stage.until("all kept records are consumed", all_kept_are_consumed, READY_S)
         await stopped(worker)
-        verdict = await judge(stage)
-        verdict.check()
-        assert verdict.records == 24 * 2 * PARTITIONS
+        verdict = await verify(settings)
+        assert verdict.is_clean, verdict
+        assert verdict.counts.records == 24 * 2 * PARTITIONS
         assert not any("position-jumped" in line for line in worker.lines())
 
 
@@ -339,7 +340,8 @@ async def test_timers_fire_once_over_a_restart(settings: Settings, tmp_path: Pat
         second = stage.worker("w")
         await stage.until_consumed(READY_S)
         await stopped(second)
-        (await judge(stage)).check()
+        verdict = await verify(settings)
+        assert verdict.is_clean, verdict
         fired = await stage.records("window-expiring", "window-closed")
         assert [len(records) for records in fired.values()] == [1, 1, 1, 1]
 
@@ -371,8 +373,8 @@ async def test_a_window_ends_by_the_wall_clock_when_nobody_writes_and_never_earl
         late_ms = [warning.timestamp - (ends_at_ms - 3000), end.timestamp - ends_at_ms]
         assert min(late_ms) >= settings.timer_grace_ms  # never early
         assert max(late_ms) < settings.timer_grace_ms + 1500 * patience()
-        policy = ModelPolicy(thresholds_ms=(3000,))
-        assert (await judge(stage, policy)).outputs == 3
+        outputs = await stage.records(*OUTPUTS)
+        assert sum(map(len, outputs.values())) == 3
 
 
 async def test_a_member_that_stays_keeps_its_state_over_a_rebalance(settings: Settings, tmp_path: Path) -> None:
@@ -391,4 +393,5 @@ async def test_a_member_that_stays_keeps_its_state_over_a_rebalance(settings: Se
         await stage.preload(said("inbound", contact_on(n), at_ms, f"after{n}", n) for n in range(PARTITIONS))
         await stage.until_consumed(READY_S)
         await stopped(first)
-        (await judge(stage)).check()
+        verdict = await verify(settings)
+        assert verdict.is_clean, verdict

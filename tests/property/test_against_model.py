@@ -17,6 +17,10 @@ from aiokafka import TopicPartition
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from processor.audit.model import Result, run
+from processor.audit.policy import ModelPolicy
+from processor.audit.reading import model_policy
+from processor.audit.records import Event, Record, read
 from processor.codec.inputs import DeadLetter, InputDecoder
 from processor.codec.outputs import TOPICS, OutputEncoder
 from processor.codec.state import decode_consents, decode_window, encode_consents, encode_window
@@ -27,9 +31,6 @@ from processor.core.policy import Policy
 from processor.stream.merge import BadRecord, InputBuffer, merge
 from tests.examples import INPUTS, RECORD_BYTES_MAX, InputExample, input_examples
 from tests.examples import PARTITIONS as PARTITIONS_OF_EXAMPLES
-from tests.model.policy import ModelPolicy
-from tests.model.records import Event, Record, read
-from tests.model.straight_line import Result, run
 from tests.property.traffic import (
     PARTITION,
     PARTITIONS,
@@ -37,7 +38,6 @@ from tests.property.traffic import (
     boundaries,
     choose_policy,
     choose_step,
-    model_policy,
 )
 
 SEEDS = int(os.environ.get("TEST_SEEDS", "300"))

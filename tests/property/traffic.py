@@ -9,10 +9,9 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from processor.audit.partitioner import partition_of
+from processor.audit.records import Record, TopicKind, rfc3339
 from processor.core.policy import Policy
-from tests.model.partitioner import partition_of
-from tests.model.policy import ModelPolicy
-from tests.model.records import Record, TopicKind, rfc3339
 
 T = TypeVar("T")
 Choose = Callable[[Sequence[T]], T]
@@ -115,29 +114,6 @@ def choose_policy(choose: Choose[Any]) -> Policy:
         enforcement=choose(["enforce", "enforce", "observe"]),
         effects_from_ms=choose([0, 0, 0, START_MS + DAY_MS, START_MS + 3 * DAY_MS + 1]),
         emit_accepted=choose([True, True, True, False]),
-    )
-
-
-def model_policy(policy: Policy, record_bytes_max: int, key_check: bool) -> ModelPolicy:
-    """Say the same to the model, in its own words."""
-    lengths = dict(policy.window_ms)
-    return ModelPolicy(
-        window_ms=lengths.pop("default"),
-        window_ms_by_channel=lengths,
-        thresholds_ms=policy.expiring_before_ms,
-        closed_retention_ms=policy.closed_retention_ms,
-        safety_margin_ms=policy.safety_margin_ms,
-        reactions_open=policy.reactions_open,
-        unknown_types_open=policy.unknown_types_open,
-        unsupported_opens={int(code): opens for code, opens in policy.unsupported_opens.items()},
-        call_permission_reply_opens=frozenset(policy.call_permission_reply_opens),
-        direct_send=frozenset(policy.direct_send),
-        marketing_needs_opt_in=policy.marketing_needs_opt_in,
-        emit_accepted=policy.emit_accepted,
-        enforcement=policy.enforcement,
-        effects_from_ms=policy.effects_from_ms or None,
-        key_check=key_check,
-        record_bytes_max=record_bytes_max,
     )
 
 

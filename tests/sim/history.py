@@ -129,7 +129,9 @@ class _History:
         _playing.append(self)
         try:
             self.loop.run_until_complete(self._direct())
-            self.story.faults += self.loop.accidents or audit(self.cluster)
+            self.story.faults += self.loop.accidents or audit(
+                self.cluster, _settings("auditor", self.cluster.partitions, self._batch)
+            )
         except StandstillError:
             self.story.faults.append("nothing is ready and no timer is set")
         finally:

@@ -146,9 +146,13 @@ def third_party(source: str, own: Iterable[str], standard: Iterable[str]) -> set
     return names - set(own) - set(standard)
 
 
-def imports(source: str, package: str) -> bool:
-    """Say whether a module takes anything from a package."""
-    return any(module.split(".")[0] == package for node in ast.walk(ast.parse(source)) for module in _imported(node))
+def imports(source: str, package: str, besides: str = "") -> bool:
+    """Say whether a module takes anything from a package, `besides` what lies below one that is named in full."""
+    modules = {module for node in ast.walk(ast.parse(source)) for module in _imported(node)}
+    return any(
+        module.split(".")[0] == package and not (besides and f"{module}.".startswith(f"{besides}."))
+        for module in modules
+    )
 
 
 def code_lines(source: str) -> int:

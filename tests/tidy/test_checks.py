@@ -139,7 +139,12 @@ def test_third_party_modules_are_told_from_our_own_and_the_standard_ones() -> No
 
 def test_what_a_module_takes_from_a_package_is_seen_at_any_depth() -> None:
     assert checks.imports("def f():\n    from processor.core import window", "processor")
-    assert not checks.imports("from tests.model import straight_line  # for the processor", "processor")
+    assert not checks.imports("from tests import scene  # for the processor", "processor")
+
+
+def test_what_a_module_takes_from_one_part_of_a_package_can_be_left_out() -> None:
+    assert not checks.imports("from processor.audit.model import run", "processor", besides="processor.audit")
+    assert checks.imports("import processor.auditor", "processor", besides="processor.audit")
 
 
 def test_only_lines_that_hold_code_are_counted() -> None:

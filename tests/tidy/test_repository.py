@@ -65,7 +65,8 @@ def test_every_test_has_a_sentence_for_a_name() -> None:
 def test_every_rule_in_scope_is_named_by_a_test() -> None:
     scope = checks.rules_in_scope(RULES.read_text("utf-8"))
     tests = [path.read_text("utf-8") for path in modules("tests") if path.name.startswith("test_")]
-    of_processor = [test for test in tests if checks.imports(test, "processor")]  # the model proves nothing by itself
+    # the model proves nothing by itself
+    of_processor = [test for test in tests if checks.imports(test, "processor", besides="processor.audit")]
     named = set().union(*map(checks.rules_named, of_processor))
     unproven = {identifier: scope[identifier] for identifier in scope.keys() - named}
     assert unproven == {}

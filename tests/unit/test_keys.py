@@ -5,8 +5,8 @@ import random
 import pytest
 from aiokafka.partitioner import murmur2
 
+from processor.audit.partitioner import partition_of as partition_of_the_model
 from processor.codec.keys import is_key, partition_of
-from tests.model.partitioner import partition_of as partition_of_the_model
 
 
 @pytest.mark.parametrize(

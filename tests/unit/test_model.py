@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.model.partitioner import murmur2, partition_of
-from tests.model.policy import ModelPolicy
-from tests.model.records import Record, TopicKind, rfc3339, unix_ms, written_bytes
-from tests.model.straight_line import DeadLetter, Result, run
+from processor.audit.model import DeadLetter, Result, run
+from processor.audit.partitioner import murmur2, partition_of
+from processor.audit.policy import ModelPolicy
+from processor.audit.records import Record, TopicKind, rfc3339, unix_ms, written_bytes
 
 T0 = 1_795_348_800_000  # 2026-11-22T12:00:00.000Z
 SECOND = 1_000

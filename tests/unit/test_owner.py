@@ -8,12 +8,12 @@ from aiokafka import TopicPartition
 from aiokafka.record.default_records import DefaultRecord
 from aiokafka.record.memory_records import MemoryRecords
 
+from processor.audit.records import rfc3339
 from processor.kafka.log import NO_ENDS, LogEnds
 from processor.settings import Settings
 from processor.stream.owner import CLOCK_SKEW_MAX_MS, FloodGauge, Owner, Round
 from processor.stream.transport import Carrier
 from processor.topics import names
-from tests.model.records import rfc3339
 from tests.scene import DAY, HOUR, SECOND, T0
 
 IN, OUT = TopicPartition("messages.inbound", 0), TopicPartition("messages.outbound", 0)

@@ -2,7 +2,7 @@
 
 `run` takes everything that lies on one partition of the two input topics and says what must come out of it
 when event time alone moves the clock (`clock = "event"`). It is written from the pages of the rules and of
-the contract and shares no code with the processor: where the two differ, one of them is wrong. Slow is fine.
+the contract and shares no code with the worker: where the two differ, one of them is wrong. Slow is fine.
 
 In the order of the file:
 
@@ -19,15 +19,16 @@ or before the clock is over for good: it fired, or it never will.
 
 import gc
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tests.model.policy import ModelPolicy
-from tests.model.records import Event, Record, TopicKind, error_code, given, read, rfc3339
+from processor.audit.policy import ModelPolicy
+from processor.audit.records import Event, Record, TopicKind, error_code, given, read, rfc3339
 
 _TOPICS = {"inbound": "messages.inbound", "outbound": "messages.outbound"}
+_BEFORE_ALL_TIME = -(10**18)
 _DIRECT_SEND_TYPES = ("text", "image", "video", "document", "interactive")
 
 
@@ -86,15 +87,25 @@ class Result:
     """Those of the inbound topic first, each topic's in the order of its offsets."""
     counts: Counts = field(default_factory=Counts)
     clock_ms: int | None = None
-    """The largest event time applied; None where no record could be read."""
+    """The largest event time applied, or where `run` was told to let time go; None where nothing moved it."""
 
 
-def run(inbound: Sequence[Record], outbound: Sequence[Record], policy: ModelPolicy, partitions: int) -> Result:
+def run(
+    inbound: Iterable[Record],
+    outbound: Iterable[Record],
+    policy: ModelPolicy,
+    partitions: int,
+    *,
+    concerns: Callable[[str], bool] = lambda _: True,
+    until_ms: int | None = None,
+) -> Result:
     """Apply one partition's records of both topics, each in offset order, and return what must come of them.
 
-    `partitions` is the number of partitions of every topic, for the check of where a key belongs.
+    `partitions` is the number of partitions of every topic, for the check of where a key belongs. Of keys that
+    it `concerns` everything is told; the records of others move the clock and are counted as applied, no more.
+    After the last record time goes on to `until_ms`, where that is later.
     """
-    partition = _Partition(policy)
+    partition = _Partition(policy, concerns)
     refused: dict[TopicKind, list[DeadLetter]] = {"inbound": [], "outbound": []}
 
     def readable(kind: TopicKind, records: Iterable[Record]) -> Iterator[Event]:
@@ -108,6 +119,8 @@ def run(inbound: Sequence[Record], outbound: Sequence[Record], policy: ModelPoli
     with _calm_collector():
         for event in _merged(readable("inbound", inbound), readable("outbound", outbound)):
             partition.apply(event)
+        if until_ms is not None:
+            partition.advance(until_ms)
 
     result = partition.result()
     result.dead_letters = refused["inbound"] + refused["outbound"]
@@ -213,9 +226,10 @@ class _Calendar:
 
 
 class _Partition:
-    def __init__(self, policy: ModelPolicy) -> None:
+    def __init__(self, policy: ModelPolicy, concerns: Callable[[str], bool]) -> None:
         self.policy = policy
-        self.clock: int = -(10**18)  # before all time
+        self.concerns = concerns
+        self.clock = _BEFORE_ALL_TIME
         self.windows: dict[str, _Window] = {}
         self.consents: dict[str, dict[str, _Consent | None]] = {}
         self.calendar = _Calendar()
@@ -243,17 +257,22 @@ class _Partition:
             }
             for key, registers in self.consents.items()
         }
-        clock = self.clock if self.counts.applied else None
+        clock = self.clock if self.clock > _BEFORE_ALL_TIME else None
         return Result(self.outputs, windows, consents, [], self.counts, clock)
 
     # --- An event, and what falls due before it ------------------------------------------------------------
 
-    def apply(self, event: Event) -> None:
+    def advance(self, time_ms: int) -> None:
         # Nothing is planned for a time at or before the clock, so an event behind it has nothing to wait for.
-        if event.time_ms > self.clock:
-            self.fire_up_to(event.time_ms)
-            self.clock = event.time_ms
+        if time_ms > self.clock:
+            self.fire_up_to(time_ms)
+            self.clock = time_ms
+
+    def apply(self, event: Event) -> None:
+        self.advance(event.time_ms)
         self.counts.applied += 1
+        if not self.concerns(event.key):
+            return
         if event.sort == "unknown":
             self.counts.unknown += 1
         if event.sort == "misplaced":

@@ -10,8 +10,8 @@ from functools import lru_cache
 from json.decoder import JSONDecoder
 from typing import Any, Literal, NamedTuple, NoReturn
 
-from tests.model.partitioner import partition_of
-from tests.model.policy import ModelPolicy
+from processor.audit.partitioner import partition_of
+from processor.audit.policy import ModelPolicy
 
 TopicKind = Literal["inbound", "outbound"]
 

@@ -1,0 +1,245 @@
+"""What the audit takes from a cluster: the committed offsets of a group, and one partition of all topics at a time.
+
+1. The group's offsets are asked for: up to there inputs count as consumed, and their metadata has the clock and the
+   number of the last output.
+2. The ends of all that the worker writes are asked for, after that: what was committed lies before them.
+3. Inputs are read up to the offsets, the rest up to these ends, committed records only. A transaction that is open is
+   waited for.
+4. The offsets are asked for again. Where they have moved, a worker is at work, and what it wrote since is left out.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from processor import topics
+from processor.audit.model import run
+from processor.audit.policy import ModelPolicy
+from processor.audit.records import Record
+from processor.audit.verdict import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Terms, Verdict, Written
+from processor.core.policy import Policy
+from processor.settings import Settings, SettingsError, variable
+from processor.stream.offsets import OffsetError, decode_progress
+from processor.topics import ClusterError
+
+WAIT_EXTRA_S: Final = 30
+"""How much longer than a transaction may be open a read waits for the next record."""
+FETCH_BYTES_MAX: Final = 4 * 1024 * 1024
+WRITTEN: Final = (*OUTPUTS, *STATES, DEAD_LETTERS)
+
+
+class Sample(NamedTuple):
+    """A share of the contacts, by a hash that has nothing to do with that of partitions.
+
+    No checksum will do: those of numbers that follow each other have bits in common.
+    """
+
+    part: int = 1
+    of: int = 1
+
+    def holds(self, key: bytes) -> bool:
+        """Whether a window's key is in it."""
+        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % self.of < self.part
+
+
+ALL: Final = Sample()
+
+
+class Cut(NamedTuple):
+    """Up to where a partition's inputs were consumed (offsets in the order of `INPUTS`), and what was true there."""
+
+    offsets: list[int]
+    clock_ms: int | None = None
+    sequence: int = 0
+
+
+def model_policy(policy: Policy, record_bytes_max: int, key_check: bool) -> ModelPolicy:
+    """Say a policy to the model, in its own words."""
+    lengths = dict(policy.window_ms)
+    return ModelPolicy(
+        window_ms=lengths.pop("default"),
+        window_ms_by_channel=lengths,
+        thresholds_ms=policy.expiring_before_ms,
+        closed_retention_ms=policy.closed_retention_ms,
+        safety_margin_ms=policy.safety_margin_ms,
+        reactions_open=policy.reactions_open,
+        unknown_types_open=policy.unknown_types_open,
+        unsupported_opens={int(code): opens for code, opens in policy.unsupported_opens.items()},
+        call_permission_reply_opens=frozenset(policy.call_permission_reply_opens),
+        direct_send=frozenset(policy.direct_send),
+        marketing_needs_opt_in=policy.marketing_needs_opt_in,
+        emit_accepted=policy.emit_accepted,
+        enforcement=policy.enforcement,
+        effects_from_ms=policy.effects_from_ms or None,
+        key_check=key_check,
+        record_bytes_max=record_bytes_max,
+    )
+
+
+async def verify(
+    settings: Settings,
+    partitions: Iterable[int] | None = None,
+    *,
+    sample: Sample = ALL,
+    examples_max: int = 5,
+    on_read: Callable[[int, int], None] = lambda _partition, _records: None,
+) -> Verdict:
+    """Hold a cluster's topics against the rules, a partition after the other, and never more than one in memory.
+
+    The settings are to be those of the workers. `on_read` is told how many more records of a partition were read.
+
+    Raises:
+        SettingsError: The clock is live: when the wall clock moved it is on no topic, and the order of timers and
+            events hangs on that.
+        ClusterError: A topic is missing or not as it should be; or what was written is not all there any more, was not
+            written by workers of these settings, or can't be read to its end.
+        KafkaError: The cluster does not answer, or refuses to.
+    """
+    if settings.clock != "event":
+        found = f'{variable("clock")} (clock): found "{settings.clock}", expected "event"'
+        reason = (
+            "when the wall clock moved time on stands on no topic, so what came of it can't be held against the rules"
+        )
+        raise SettingsError([f"{found}: {reason}"])
+    if errors := [str(problem) for problem in await topics.check(settings) if problem.severity == "error"]:
+        raise ClusterError("\n".join(errors))
+    verdict = Verdict(examples_max)
+    async with _Reader(settings, sample, on_read) as reader:
+        for partition in range(settings.partitions) if partitions is None else partitions:
+            await reader.judge(partition, verdict)
+    return verdict
+
+
+class _Reader:
+    def __init__(self, settings: Settings, sample: Sample, on_read: Callable[[int, int], None]) -> None:
+        self._settings, self._sample, self._on_read = settings, sample, on_read
+        self._names = topics.names(settings)
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+        self._ends = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.bootstrap_servers,
+            client_id="janela-verify",
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=FETCH_BYTES_MAX,
+        )
+        policy = settings.policy()
+        self._policy = model_policy(policy, settings.record_bytes_max, settings.key_check == "on")
+        self._terms = Terms(
+            f"/janela/{settings.app_id}", policy.version, settings.topic_prefix, lambda key: sample.holds(key.encode())
+        )
+
+    async def __aenter__(self) -> "_Reader":
+        try:
+            for client in (self._admin, self._ends, self._consumer):
+                await client.start()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+        await self._ends.stop()
+        await self._admin.close()
+
+    async def judge(self, partition: int, verdict: Verdict) -> None:
+        """Read one partition, fold its inputs through the model, and add what is wrong."""
+        await self._all_is_there(self._tps(partition, *INPUTS, *OUTPUTS, DEAD_LETTERS))
+        cut = await self._cut(partition)
+        ends: dict[TopicPartition, int] = await self._ends.end_offsets(self._tps(partition, *INPUTS, *WRITTEN))
+        inputs = dict(zip(self._tps(partition, *INPUTS), cut.offsets, strict=True))
+        lag = sum(ends[tp] - offset for tp, offset in inputs.items())
+        records, written = await self._read(partition, ends | inputs)
+        is_moving = await self._cut(partition) != cut
+        expected = await asyncio.to_thread(
+            run,
+            records[INPUTS[0]],
+            records[INPUTS[1]],
+            self._policy,
+            self._settings.partitions,
+            concerns=self._terms.concerns,
+            # A round that is cut between two due times leaves the clock beyond the last event that it consumed.
+            # Where there is no more to consume, events alone must account for the clock.
+            until_ms=cut.clock_ms if lag else None,
+        )
+        verdict.add(Found(partition, records, written, cut.sequence if is_moving else None), expected, self._terms)
+        verdict.not_consumed += lag
+
+    def _tps(self, partition: int, *names: str) -> list[TopicPartition]:
+        return [TopicPartition(self._names[name], partition) for name in names]
+
+    async def _cut(self, partition: int) -> Cut:
+        """Ask for what is committed; nothing is, where the group has no offsets."""
+        committed = await self._admin.list_consumer_group_offsets(self._settings.app_id)
+        found = [committed.get(tp) for tp in self._tps(partition, *INPUTS)]
+        offsets = [max(it.offset, 0) if it else 0 for it in found]
+        metadata = next((it.metadata for it in found if it and it.offset >= 0), None)
+        if metadata is None:
+            return Cut(offsets)
+        try:
+            progress = decode_progress(metadata)
+        except OffsetError as error:
+            raise ClusterError(f"group {self._settings.app_id}, partition {partition}: {error}") from error
+        return Cut(offsets, progress.clock_ms, progress.sequence)
+
+    async def _all_is_there(self, tps: list[TopicPartition]) -> None:
+        """Refuse where retention has deleted the beginning: what follows from it could not be told from a fault."""
+        for tp, start in (await self._ends.beginning_offsets(tps)).items():
+            if start:
+                raise ClusterError(
+                    f"{tp.topic}[{tp.partition}]: begins at offset {start}, expected 0; what came before was deleted,"
+                    " and the rest can't be judged without it"
+                )
+
+    async def _read(
+        self, partition: int, ends: dict[TopicPartition, int]
+    ) -> tuple[dict[str, list[Record]], dict[str, list[Written]]]:
+        """Read committed records from the start up to these ends."""
+        names = dict(zip(self._tps(partition, *INPUTS, *WRITTEN), (*INPUTS, *WRITTEN), strict=True))
+        records: dict[str, list[Record]] = {name: [] for name in INPUTS}
+        written: dict[str, list[Written]] = {name: [] for name in WRITTEN}
+        self._consumer.assign(list(ends))
+        await self._consumer.seek_to_beginning(*ends)
+        wait_s = self._settings.transaction_timeout_ms / 1000 + WAIT_EXTRA_S
+        give_up_s = time.monotonic() + wait_s
+        while behind := [tp for tp, end in ends.items() if await self._consumer.position(tp) < end]:
+            self._consumer.pause(*(tp for tp in ends if tp not in behind))
+            fetched = await self._consumer.getmany(*behind, timeout_ms=200)
+            for tp, batch in fetched.items():
+                name = names[tp]
+                kept = [record for record in batch if record.offset < ends[tp] and self._concerns(name, record)]
+                if name in records:
+                    records[name] += [_input(name, record) for record in kept]
+                else:
+                    written[name] += map(_written, kept)
+                self._on_read(partition, len(batch))
+                give_up_s = time.monotonic() + wait_s
+            if time.monotonic() > give_up_s:
+                raise ClusterError(f"{behind[0].topic}[{partition}]: nothing to read in time; is a transaction open?")
+        return records, written
+
+    def _concerns(self, name: str, record: ConsumerRecord) -> bool:
+        """Whether a record is to be kept: inputs move the clock, whose-ever they are."""
+        return name in INPUTS or name == DEAD_LETTERS or self._sample.holds(record.key or b"")
+
+
+def _input(name: str, record: ConsumerRecord) -> Record:
+    return Record(
+        "inbound" if name == INPUTS[0] else "outbound",
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        tuple(record.headers),
+    )
+
+
+def _written(record: ConsumerRecord) -> Written:
+    return Written(record.offset, record.timestamp, record.key, record.value, tuple(record.headers))

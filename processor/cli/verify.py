@@ -1,0 +1,180 @@
+"""`janela verify`: hold what lies on any cluster's topics against the rules, told a second time by another hand."""
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from processor.cli.config import BootstrapServers, ConfigFile, load_settings
+
+if TYPE_CHECKING:
+    from processor.audit.reading import Sample
+    from processor.audit.verdict import Verdict
+    from processor.settings import Settings
+
+FAULTS: Final = 1
+"""Exit code where anything is wrong."""
+SILENT_S: Final = 2
+"""How long it works before it says how far it is."""
+
+
+def verify(
+    partitions: Annotated[
+        list[int] | None,
+        typer.Option("--partition", min=0, metavar="N", help="Only this partition; may be given again."),
+    ] = None,
+    sample: Annotated[
+        str, typer.Option(metavar="A/B", help="Compare this share of the contacts, such as 1/16; all are read.")
+    ] = "1/1",
+    examples: Annotated[int, typer.Option(min=0, metavar="N", help="Faults of each kind that are shown.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: one JSON object.")] = False,
+    bootstrap_servers: BootstrapServers = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Hold the topics of a cluster against the rules: is all there that must be, once, in order, and nothing else?
+
+    The inputs are read from their beginning up to what the group has committed, and an independent model, which
+    shares no code with the worker, says what must have come of them. Events, window-state, consent-state and
+    dead letters are compared with it, both ways and to their ends. Nothing is written and no group is joined.
+
+    Run it with the settings and the policy that the workers have had. Everything that was ever written must still
+    be on the topics, so it is for what is younger than their retention. Timers must follow event time
+    (JANELA_CLOCK=event), and the inputs must have been there before the worker or come in order of their times:
+    when the wall clock moved, no topic tells, so a live clock is refused.
+
+    Examples:
+        janela verify
+        janela verify --partition 0 --partition 7 --examples 20
+        janela verify --sample 1/16 --json | jq .faults
+
+    Exit codes: 0 nothing is wrong, 1 there are faults, 2 broker away, topics missing or not whole, a setting wrong.
+    """
+    settings = load_settings(config_file, bootstrap_servers)
+    if beyond := [n for n in partitions or () if n >= settings.partitions]:
+        raise typer.BadParameter(
+            f"found {beyond[0]}, expected 0 to {settings.partitions - 1}", param_hint="--partition"
+        )
+    verdict = asyncio.run(_verify(settings, sorted(set(partitions)) if partitions else None, _share(sample), examples))
+    if as_json:
+        _print_json(verdict)
+    else:
+        _print_tables(verdict)
+    raise typer.Exit(0 if verdict.is_clean else FAULTS)
+
+
+def _share(text: str) -> "Sample":
+    from processor.audit.reading import Sample
+
+    match = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise typer.BadParameter(f"found {text!r}, expected a share such as 1/16", param_hint="--sample")
+    return Sample(int(match[1]), int(match[2]))
+
+
+async def _verify(settings: "Settings", partitions: list[int] | None, sample: "Sample", examples: int) -> "Verdict":
+    from processor.audit.reading import verify
+    from processor.cli.cluster import refusals_told
+
+    with _progress() as progress, refusals_told(settings):
+        return await verify(settings, partitions, sample=sample, examples_max=examples, on_read=progress.note)
+
+
+# ------------------------------------------------------------------------------------------------ on stderr
+
+
+class _Progress:
+    """Says on stderr which partition is read, a line that replaces the last one where it is a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._status = Console(stderr=True).status("reading")
+        self._begin_s, self._records, self._is_shown = time.monotonic(), 0, False
+        self._told = -1
+
+    def note(self, partition: int, records: int) -> None:
+        """Take note of records that were read."""
+        self._records += records
+        if time.monotonic() - self._begin_s < SILENT_S:
+            return
+        text = f"partition {partition}, {self._records:,} records read"
+        if self._status.console.is_terminal:
+            self._status.start()
+            self._status.update(text)
+        elif partition != self._told:  # in a log, a line for each partition
+            self._status.console.print(text)
+        self._told = partition
+
+    def stop(self) -> None:
+        """Take the line away."""
+        self._status.stop()
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[_Progress]:
+    progress = _Progress()
+    try:
+        yield progress
+    finally:
+        progress.stop()
+
+
+# --------------------------------------------------------------------------------------------- for machines
+
+
+def _print_json(verdict: "Verdict") -> None:
+    answer = {
+        "clean": verdict.is_clean,
+        "partitions": verdict.partitions,
+        "consumed": asdict(verdict.counts),
+        "not_consumed": verdict.not_consumed,
+        "due": {"outputs": verdict.outputs, "windows": verdict.windows, "consents": verdict.consents},
+        "faults": dict(verdict.faults),
+        "examples": [fault._asdict() for fault in verdict.examples],
+    }
+    print(json.dumps(answer, indent=2))
+
+
+# ----------------------------------------------------------------------------------------------- for people
+
+
+def _print_tables(verdict: "Verdict") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console, counts = Console(highlight=False, soft_wrap=True), verdict.counts
+    table = Table(box=box.SIMPLE, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    no_effect = f"{counts.late:,} late, {counts.not_newer:,} not newer, {counts.misplaced:,} misplaced"
+    no_effect += f", {counts.without_effect:,} without effect, {counts.unknown:,} of unknown types"
+    rows = [
+        ("records consumed", counts.records, f"on {verdict.partitions:,} partitions"),
+        ("  applied", counts.applied, no_effect),
+        ("  dead letters", counts.dead_letters, ""),
+        ("events due", verdict.outputs, ""),
+        ("windows known", verdict.windows, ""),
+        ("consents known", verdict.consents, ""),
+    ]
+    for name, number, note in rows:
+        table.add_row(name, f"{number:,}", note)
+    console.print(table)
+    if verdict.not_consumed:
+        words = f"{verdict.not_consumed:,} positions of the inputs are not consumed yet, and nothing of them is judged"
+        console.print(Text(words, "yellow"))
+    for fault in verdict.examples:
+        console.print(Text(str(fault), "red"))
+    if verdict.is_clean:
+        console.print(Text("nothing is wrong", "bold green"))
+        return
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in verdict.faults.items())
+    console.print(Text(f"{verdict.faults.total():,} faults: {kinds}", "bold red"))

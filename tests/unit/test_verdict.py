@@ -1,0 +1,276 @@
+"""The verdict: what is as the model says is clean, and whatever else is done to the topics is found and named."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from processor.audit.model import Result, run
+from processor.audit.policy import ModelPolicy
+from processor.audit.reading import Sample
+from processor.audit.records import Record, TopicKind
+from processor.audit.verdict import DEAD_LETTERS, INPUTS, OUTPUTS, Found, Kind, Terms, Verdict, Written, compare
+
+T0 = 1_795_348_800_000  # 2026-11-22T12:00:00.000Z
+HOUR = 3_600_000
+PREFIX = "acme."
+KEYS = tuple(f"whatsapp:15550001:55119000{n:05}" for n in range(4))
+TERMS = Terms("/janela/janela", "default-12345678", PREFIX)
+CLOCK = T0 + 30 * HOUR
+
+Topic = list[Written]
+Topics = dict[str, Topic]
+
+
+def record(kind: TopicKind, offset: int, key: str, hours: int, type_: str, **fields: Any) -> Record:
+    channel, business_id, contact_id = key.split(":")
+    time_ms = T0 + hours * HOUR
+    who = {"channel": channel, "business_id": business_id, "contact_id": contact_id}
+    body = {"id": f"{kind}{offset}", "type": type_, "time": time_ms, **who, **fields}
+    return Record(kind, 0, offset, time_ms, key.encode(), json.dumps(body).encode(), (("trace", b"1"),))
+
+
+INBOUND = [
+    *(record("inbound", n, key, 0, "text") for n, key in enumerate(KEYS)),
+    record("inbound", 4, KEYS[0], 1, "consent", scope="marketing", value="granted"),
+    Record("inbound", 0, 5, T0 + HOUR, KEYS[0].encode(), b"not json", (("__dlq.reason", b"mine"),)),
+    record("inbound", 6, KEYS[1], 10, "text"),
+    record("inbound", 7, KEYS[0], 30, "system"),
+]
+OUTBOUND = [record("outbound", n, key, 2, "text") for n, key in enumerate(KEYS)]
+EXPECTED = run(INBOUND, OUTBOUND, ModelPolicy(), 1)
+
+
+def topics(expected: Result = EXPECTED) -> Topics:
+    """Write what the model says as a worker does, so that a test can spoil it."""
+    written: Topics = {name: [] for name in (*OUTPUTS, "window-state", "consent-state", DEAD_LETTERS)}
+
+    def put(topic: str, key: str, value: Any, headers: tuple[tuple[str, bytes | None], ...] = ()) -> None:
+        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+        written[topic].append(Written(len(written[topic]), CLOCK, key.encode(), raw, headers))
+
+    for number, output in enumerate(expected.outputs):
+        shell = {
+            "specversion": "1.0",
+            "source": TERMS.source,
+            "datacontenttype": "application/json",
+            "sequence": f"{number:020}",
+        }
+        event = {**output.event, "data": {**output.event["data"], "policy": TERMS.policy_version}}
+        put(output.topic, output.key, event | shell)
+    for number, (key, window) in enumerate(expected.windows.items(), len(expected.outputs)):
+        put("window-state", key, {"v": 1, "sequence": f"{number:020}", **window})
+    for key, consents in expected.consents.items():
+        put("consent-state", key, {"v": 1, **consents})
+    for letter in expected.dead_letters:
+        source = INBOUND[letter.offset]
+        ours = {
+            "reason": letter.reason,
+            "message": "it begins with n",
+            "topic": PREFIX + letter.topic,
+            "partition": "0",
+            "offset": str(letter.offset),
+            "timestamp": str(source.timestamp_ms),
+            "processor": "1",
+        }
+        headers = tuple((f"__dlq.{name}", text.encode()) for name, text in ours.items())
+        put(DEAD_LETTERS, (source.key or b"").decode(), source.value, (*source.headers, *headers))
+    return written
+
+
+def found(written: Topics, sequence_max: int | None = None) -> Found:
+    return Found(0, dict(zip(INPUTS, (INBOUND, OUTBOUND), strict=True)), written, sequence_max)
+
+
+def kinds(written: Topics, expected: Result = EXPECTED, terms: Terms = TERMS) -> set[tuple[Kind, str]]:
+    """Give the kinds of faults that are found, each with its topic."""
+    return {(fault.kind, fault.topic) for fault in compare(found(written), expected, terms)}
+
+
+def changed(written: Written, change: dict[str, Any] | Callable[[dict[str, Any]], object]) -> Written:
+    """Give a record with some other fields in its value, or one that was changed in place."""
+    value = json.loads(written.value or b"")
+    if isinstance(change, dict):
+        value |= change
+    else:
+        change(value)
+    return written._replace(value=json.dumps(value).encode())
+
+
+def test_what_the_model_says_is_clean_on_every_topic() -> None:
+    written = topics()
+    assert all(written[name] for name in written if name != "send-rejected")
+    assert list(compare(found(written), EXPECTED, TERMS)) == []
+
+
+@pytest.mark.parametrize("topic", ["window-opened", "window-expiring", "window-closed", "send-accepted", DEAD_LETTERS])
+def test_a_record_that_is_not_there_is_lost_also_at_the_end(topic: str) -> None:
+    for place in (0, -1):
+        written = topics()
+        del written[topic][place]
+        assert kinds(written) == {(Kind.LOST, topic)}
+
+
+def test_a_topic_without_its_tail_has_lost_each_event_of_it() -> None:
+    written = topics()
+    missing = written["window-closed"][1:]
+    del written["window-closed"][1:]
+    lost = [fault.subject for fault in compare(found(written), EXPECTED, TERMS)]
+    assert sorted(lost) == sorted(json.loads(record.value or b"")["id"] for record in missing)
+
+
+def test_an_event_that_comes_twice_is_doubled_under_its_number_or_a_new_one() -> None:
+    for sequence in (None, f"{99:020}"):
+        written = topics()
+        topic = written["window-opened"]
+        again = topic[0]._replace(offset=len(topic))
+        topic.append(changed(again, {"sequence": sequence} if sequence else {}))
+        faults = [fault for fault in compare(found(written), EXPECTED, TERMS) if fault.kind is Kind.DOUBLED]
+        assert [(fault.topic, fault.offset, fault.subject) for fault in faults] == [
+            ("window-opened", len(topic) - 1, EXPECTED.outputs[0].id)
+        ]
+
+
+def test_an_event_that_nothing_called_for_is_unexpected() -> None:
+    written = topics()
+    strange = changed(written["window-opened"][-1], {"id": "x/opened", "sequence": f"{99:020}"})
+    written["window-opened"].append(strange)
+    assert (Kind.UNEXPECTED, "window-opened") in kinds(written)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda event: event["data"].update(expires_at="2026-11-23T12:00:00.001Z"),
+        lambda event: event["data"].pop("cause"),
+        lambda event: event["data"].update(policy="default-00000000"),
+        lambda event: event.update(time="2026-11-22T12:00:00Z"),
+        lambda event: event.update(source="/janela/other"),
+    ],
+)
+def test_an_event_that_says_something_else_is_wrong(change: Callable[[dict[str, Any]], object]) -> None:
+    written = topics()
+    written["window-opened"][1] = changed(written["window-opened"][1], change)
+    assert kinds(written) == {(Kind.WRONG, "window-opened")}
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"7", b'{"data":7}', b"\xff"])
+def test_an_output_that_is_no_event_is_wrong_and_stops_nothing(value: bytes | None) -> None:
+    written = topics()
+    written["window-opened"].append(Written(4, CLOCK, b"k", value))
+    assert kinds(written) == {(Kind.WRONG, "window-opened")}
+
+
+def test_events_whose_numbers_are_swapped_are_out_of_order() -> None:
+    written = topics()
+    topic = written["window-opened"]
+    numbers = [json.loads(record.value or b"")["sequence"] for record in topic[:2]]
+    for place, number in enumerate(reversed(numbers)):
+        topic[place] = changed(topic[place], {"sequence": number})
+    topic[:2] = topic[1::-1]  # each topic by itself looks well
+    faults = list(compare(found(written), EXPECTED, TERMS))
+    assert [(fault.kind, fault.subject) for fault in faults] == [(Kind.OUT_OF_ORDER, EXPECTED.outputs[0].id)]
+
+
+def test_numbers_that_do_not_grow_along_a_topic_are_out_of_order() -> None:
+    written = topics()
+    written["window-opened"][:2] = written["window-opened"][1::-1]
+    assert kinds(written) == {(Kind.OUT_OF_ORDER, "window-opened")}
+
+
+def test_a_timer_whose_time_the_clock_has_not_reached_is_early() -> None:
+    later = run([*INBOUND, record("inbound", 8, KEYS[0], 35, "system")], OUTBOUND, ModelPolicy(), 1)
+    written = topics(later)
+    early = [fault for fault in compare(found(written), EXPECTED, TERMS) if fault.kind is Kind.EARLY]
+    assert {(fault.topic, fault.subject) for fault in early} == {
+        ("window-expiring", f"{KEYS[1]}@{T0}/expiring/{T0 + 34 * HOUR}/7200"),
+        ("window-closed", f"{KEYS[1]}@{T0}/closed"),
+    }
+
+
+@pytest.mark.parametrize("topic", ["window-state", "consent-state"])
+def test_a_state_that_is_not_what_must_be_known_is_wrong(topic: str) -> None:
+    spoilt = topics()
+    spoilt[topic][0] = changed(spoilt[topic][0], {"status": "?", "marketing": None})
+    forgotten, unreadable, more = topics(), topics(), topics()
+    forgotten[topic].append(forgotten[topic][0]._replace(value=None))
+    unreadable[topic][0] = unreadable[topic][0]._replace(value=b"{")
+    more[topic].append(
+        changed(more[topic][0]._replace(key=b"whatsapp:1:2"), lambda it: it.update(sequence=f"{99:020}"))
+    )
+    del (missing := topics())[topic][0]
+    for written in (spoilt, forgotten, unreadable, more, missing):
+        assert kinds(written) == {(Kind.WRONG_STATE, topic)}
+
+
+def test_only_the_newest_state_of_a_key_counts() -> None:
+    written = topics()
+    oldest = written["window-state"][0]._replace(value=b'{"v":1,"status":"open"}')
+    written["window-state"].insert(0, oldest)
+    assert kinds(written) == set()
+
+
+def test_a_dead_letter_is_held_to_its_record_byte_for_byte() -> None:
+    def spoilt(**fields: Any) -> set[tuple[Kind, str]]:
+        written = topics()
+        written[DEAD_LETTERS][0] = written[DEAD_LETTERS][0]._replace(**fields)
+        return kinds(written)
+
+    (letter,) = topics()[DEAD_LETTERS]
+    ours = letter.headers[1:]
+    other_reason = (letter.headers[0], ("__dlq.reason", b"bad-field"), *letter.headers[2:])
+    wrong = {(Kind.WRONG, DEAD_LETTERS)}
+    assert spoilt(value=b"not JSON") == wrong
+    assert spoilt(key=b"k") == wrong
+    assert spoilt(headers=ours) == wrong
+    assert spoilt(headers=other_reason) == wrong
+    nowhere = {(Kind.UNEXPECTED, DEAD_LETTERS), (Kind.LOST, DEAD_LETTERS)}
+    assert spoilt(headers=()) == nowhere
+
+
+def test_a_dead_letter_that_comes_twice_is_doubled() -> None:
+    written = topics()
+    written[DEAD_LETTERS] *= 2
+    assert kinds(written) == {(Kind.DOUBLED, DEAD_LETTERS)}
+
+
+def test_what_a_worker_wrote_after_the_cut_is_left_out() -> None:
+    tail = [record("inbound", 8, KEYS[0], 31, "text")]
+    later = run([*INBOUND, *tail], OUTBOUND, ModelPolicy(), 1)
+    written = topics(later)
+    assert list(compare(found(written, len(EXPECTED.outputs) - 1), EXPECTED, TERMS)) == []
+    assert kinds(written) == {(Kind.UNEXPECTED, "window-opened"), (Kind.WRONG_STATE, "window-state")}
+
+
+def test_of_a_sample_only_its_contacts_are_compared_and_others_move_the_clock() -> None:
+    sample = Sample(1, 2)
+    concerned = {key for key in KEYS if sample.holds(key.encode())}
+    assert 0 < len(concerned) < len(KEYS)
+    expected = run(INBOUND, OUTBOUND, ModelPolicy(), 1, concerns=concerned.__contains__)
+    assert expected.outputs == [output for output in EXPECTED.outputs if output.key in concerned]
+    assert expected.windows == {key: window for key, window in EXPECTED.windows.items() if key in concerned}
+    assert expected.clock_ms == EXPECTED.clock_ms
+    assert expected.counts.records == EXPECTED.counts.records
+    terms = TERMS._replace(concerns=concerned.__contains__)
+    written = {
+        name: [record for record in records if name == DEAD_LETTERS or (record.key or b"").decode() in concerned]
+        for name, records in topics().items()
+    }
+    assert kinds(written, expected, terms) == set()
+
+
+def test_a_verdict_counts_every_fault_and_keeps_some_of_each_kind() -> None:
+    written = topics()
+    written["window-opened"].clear()
+    written[DEAD_LETTERS] *= 2
+    verdict = Verdict(examples_max=2)
+    verdict.add(found(written), EXPECTED, TERMS)
+    verdict.add(found(topics()), EXPECTED, TERMS)
+    assert not verdict.is_clean
+    assert verdict.faults == {Kind.LOST: 4, Kind.DOUBLED: 1}
+    assert len(verdict.examples) == 3
+    assert dataclasses.asdict(verdict.counts)["records"] == 2 * (len(INBOUND) + len(OUTBOUND))
+    assert verdict.counts.records == verdict.counts.applied + verdict.counts.dead_letters
+    assert f"lost window-opened[0]: {EXPECTED.outputs[0].id}" in str(verdict).replace("\n  ", "\n").splitlines()

@@ -1,10 +1,11 @@
-"""Three requests of Kafka's protocol that aiokafka 0.14 does not speak, and a sender that uses them.
+"""Five requests of Kafka's protocol that aiokafka 0.14 does not speak, and a sender that uses the first two.
 
 * TxnOffsetCommit v3 (KIP-447) bears generation and member: the broker refuses the offsets of a worker that has lost
   its partitions.
 * EndTxn v5 (KIP-890) answers with a new producer epoch for the next transaction: a copy of a request of this
   transaction that arrives late is refused then, where it would have ended or rewound the next one.
 * OffsetFetch v7 can ask for stable offsets: none that a transaction still under way may move.
+* DescribeProducers and ListTransactions (KIP-664) tell whose transaction is open on a partition.
 """
 
 # mypy: disable-error-code="misc"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from aiokafka import TopicPartition
+from aiokafka.errors import IllegalGenerationError
 
 from processor.failpoints import failpoint
 from processor.kafka.producer import Committed
@@ -140,6 +141,8 @@ class Assignment:
             progress, positions = starting[partition]
             # only what is committed counts: a worker that died in a partition's first transaction leaves records too
             if progress is None and state.records and engine.settings.on_lost_offsets == "stop":
+                if await engine.producer.committed(topics, [partition], partial(self._on_stalled, [partition])):
+                    raise IllegalGenerationError(f"another worker has begun partition {partition} meanwhile")
                 tps = [TopicPartition(topic, partition) for topic in topics]
                 raise self._lost_offsets({}, tps, dict(zip(tps, positions, strict=True)))
             self._publish(self._owner(partition, progress, state), positions)

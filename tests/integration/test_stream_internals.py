@@ -20,7 +20,7 @@ from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import TopicPartitionState
 from aiokafka.producer import sender
-from aiokafka.producer.message_accumulator import MessageAccumulator
+from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
 from faust.stores import STORES, memory
 from faust.transport.drivers import TRANSPORTS
@@ -109,7 +109,8 @@ async def test_clients_keep_what_we_reach_for_under_the_names_that_it_had() -> N
     consumer, producer = AIOKafkaConsumer("t", group_id="g"), AIOKafkaProducer(transactional_id="x")
     kept: list[tuple[Any, str]] = [
         (consumer, "_isolation_level _fetch_max_wait_ms _closed _subscription _enable_auto_commit"),
-        (producer, "_sender _txn_manager client create_batch"),
+        (producer, "_sender _txn_manager client"),
+        (BatchBuilder(1024, 0), "_builder _relative_offset"),
         (producer._sender, "client _acks _txn_manager _message_accumulator _request_timeout_ms"),
         (producer._txn_manager, "transactional_id producer_id producer_epoch _pid_and_epoch _sequence_numbers"),
         (producer.client, "coordinator_lookup send"),

@@ -12,6 +12,7 @@ STAMP   := $(VENV)/.set-up
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 MINUTES ?= 10
 SEED    ?= 1
+RESULTS ?= .janela/chaos
 HISTORIES ?= 1000
 SHORT   := not soak and not bench
 
@@ -50,8 +51,8 @@ test-unit: setup  ## The tests that need no broker
 test-sim: setup  ## Histories in a simulated cluster: SEED=1 HISTORIES=1000
 	@SEED=$(SEED) HISTORIES=$(HISTORIES) $(BIN)/python -m pytest tests/sim/test_simulation.py -k befalls --timeout 0 $(ARGS)
 
-test-chaos: setup  ## Kills, stops and rebalances for MINUTES=10
-	@MINUTES=$(MINUTES) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
+test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; the record goes to RESULTS=.janela/chaos
+	@MINUTES=$(MINUTES) RESULTS=$(RESULTS) $(if $(filter command line environment,$(origin SEED)),SEED=$(SEED)) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
 
 bench: setup  ## Measure and print: throughput, latency, restore, memory
 	@$(BIN)/python -m pytest -m bench --timeout 0 -s $(ARGS)

@@ -5,59 +5,29 @@ against the model. Short by itself; MINUTES in the environment makes the backlog
 """
 
 import asyncio
-import os
 import random
 import signal
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from processor.audit.reading import verify
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import SESSION_S, Stage, Worker, patience
+from tests.chaos.trial import MINUTES, SEED, Trial
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
-MINUTES = float(os.environ.get("MINUTES", "0"))
-SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
 EVENTS = int(20_000 + 15_000 * MINUTES)
 CONTACTS = 2_000
 START_S = 90
 """How long a worker may take to its first commit on a machine that is busy with other things."""
 QUICK: dict[str, Any] = {"batch_records_max": 2000, "buffer_records_max": 8000}
 """For what is left of the backlog when the trouble is over."""
-
-
-@pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
-    """Small batches: a worker needs seconds for the backlog, and is hardly ever outside of a transaction."""
-    return Settings(
-        bootstrap_servers=kafka.bootstrap_servers,
-        app_id=f"{topic_prefix}janela",
-        topic_prefix=topic_prefix,
-        partitions=4,
-        clock="event",
-        session_timeout_ms=SESSION_S * 1000,
-        commit_interval_ms=30,
-        batch_records_max=2,
-        buffer_records_max=40,
-    )
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
-    """Print one line of what was done, also where the test passes."""
-    told = [f"seed {SEED}"]
-    yield told
-    with capsys.disabled():
-        sys.stdout.write(f"\n  {'; '.join(told)}\n")
 
 
 async def filled(stage: Stage) -> None:
@@ -75,7 +45,7 @@ async def drained(stage: Stage, worker: Worker) -> str:
 
 
 async def test_ten_kills_on_the_way_lose_nothing_and_double_nothing(
-    settings: Settings, tmp_path: Path, tell: list[str]
+    settings: Settings, tmp_path: Path, trial: Trial
 ) -> None:
     chance = random.Random(SEED)
     kills = 10 + int(5 * MINUTES)
@@ -98,12 +68,13 @@ async def test_ten_kills_on_the_way_lose_nothing_and_double_nothing(
             worker = successor
         rest = await drained(stage, worker)
         verdict = await verify(stage.settings)
-    tell += [f"{kills} kills, {in_transaction} inside a transaction", rest, str(verdict)]
-    assert verdict.is_clean, verdict
+    trial.faults |= {"SIGKILL": kills}
+    trial.notes += [f"{in_transaction} inside a transaction", rest]
+    trial.judge(verdict)
 
 
 async def test_two_workers_change_places_under_rebalances_stops_and_kills(
-    settings: Settings, tmp_path: Path, tell: list[str]
+    settings: Settings, tmp_path: Path, trial: Trial
 ) -> None:
     chance = random.Random(SEED + 1)
     rounds, until_s = 0, time.monotonic() + 60 * MINUTES
@@ -133,9 +104,10 @@ async def test_two_workers_change_places_under_rebalances_stops_and_kills(
         assert await workers[0].ended(10 * patience()) == 0
         rest = await drained(stage, stage.worker("last", **QUICK))
         verdict = await verify(stage.settings)
-    tell += [f"{rounds} x (SIGSTOP, SIGKILL, SIGTERM)", f"zombies ended with {zombies} (None: rejoined)"]
-    tell += [f"replaced in {', '.join(f'{s:.1f}' for s in replaced_s)} s", rest, str(verdict)]
-    assert verdict.is_clean, verdict
+    trial.faults |= {"SIGSTOP beyond the session": rounds, "SIGKILL": rounds, "SIGTERM": rounds + 1}
+    trial.figures["replaced_s"] = [round(seconds, 1) for seconds in replaced_s]
+    trial.notes += [f"zombies ended with {zombies} (None: rejoined)", rest]
+    trial.judge(verdict)
     assert set(zombies) <= {None, EXIT_FAILED}
     assert max(replaced_s) < SESSION_S + 3 * patience()
 

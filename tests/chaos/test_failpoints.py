@@ -9,23 +9,16 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from processor.audit.reading import verify
 from processor.failpoints import FAILPOINTS
 from processor.settings import Settings
 from tests.chaos.harness import Stage, Worker
-from tests.chaos.test_exactly_once import (
-    MINUTES,
-    QUICK,
-    SEED,
-    START_S,
-    drained,
-    filled,
-    pytestmark,
-    settings,
-    tell,
-)
+from tests.chaos.test_exactly_once import QUICK, START_S, drained, filled
+from tests.chaos.trial import MINUTES, SEED, Trial
 
-__all__ = ["pytestmark", "settings", "tell"]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
 IDLE = {"idle-timers-due", "idle-timers-fired"}
 ONCE = {"assigned", "restore-begun", "restore-read", "restore-decoded", "revoked", "shut-down"}
@@ -33,7 +26,7 @@ ONCE = {"assigned", "restore-begun", "restore-read", "restore-decoded", "revoked
 
 
 async def test_a_worker_that_dies_at_any_step_loses_nothing_and_doubles_nothing(
-    settings: Settings, tmp_path: Path, tell: list[str]
+    settings: Settings, tmp_path: Path, trial: Trial
 ) -> None:
     chance = random.Random(SEED + 2)
     places = sorted(set(FAILPOINTS) - IDLE)
@@ -45,11 +38,12 @@ async def test_a_worker_that_dies_at_any_step_loses_nothing_and_doubles_nothing(
             for place in places:
                 times = 1 if place in ONCE else chance.randint(1, 12)
                 await died(stage, stage.worker(f"w{deaths % 3}", failpoint=f"{place}:{times}"), place)
+                trial.faults[f"death at {place}"] += 1
                 deaths += 1
         rest = await drained(stage, stage.worker("last", **QUICK))
         verdict = await verify(stage.settings)
-    tell += [f"died at {deaths} places", rest, str(verdict)]
-    assert verdict.is_clean, verdict
+    trial.notes.append(rest)
+    trial.judge(verdict)
 
 
 async def died(stage: Stage, worker: Worker, place: str) -> None:

@@ -1,0 +1,80 @@
+"""What each chaos test is given: settings that keep a worker inside transactions, and a trial that is put on record.
+
+The record of a run is `results.json`, in the folder that RESULTS in the environment names: one entry a trial, faults by
+name and count, and what the verdict says. The summary at the end of the run is the same, for eyes.
+"""
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from processor.embedded import EmbeddedKafka
+from processor.settings import Settings
+from tests.chaos.harness import SESSION_S
+from tests.chaos.trial import MINUTES, SEED, Trial
+
+RESULTS: Final = os.environ.get("RESULTS", "")
+
+_trials: Final[list[dict[str, Any]]] = []
+
+
+@pytest.fixture
+def trial(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Iterator[Trial]:
+    """Give the test its trial; one line tells it, and an entry keeps it, also where the test fails."""
+    began_s, trial = time.monotonic(), Trial()
+    yield trial
+    entry = trial.entry(request.node.name, time.monotonic() - began_s)
+    _trials.append(entry)
+    words = [f"seed {trial.seed}", _done(entry["faults"]), *trial.notes, str(trial.verdict or "not judged")]
+    with capsys.disabled():
+        sys.stdout.write(f"\n  {'; '.join(filter(None, words))}\n")
+
+
+@pytest.fixture
+def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+    """Small batches: a worker needs seconds for the backlog, and is hardly ever outside of a transaction."""
+    return Settings(
+        bootstrap_servers=kafka.bootstrap_servers,
+        app_id=f"{topic_prefix}janela",
+        topic_prefix=topic_prefix,
+        partitions=4,
+        clock="event",
+        session_timeout_ms=SESSION_S * 1000,
+        commit_interval_ms=30,
+        batch_records_max=2,
+        buffer_records_max=40,
+    )
+
+
+def _done(faults: Mapping[str, int]) -> str:
+    """Say what was done in few words: the names of failpoints are for the record."""
+    brief: Counter[str] = Counter()
+    for fault, count in faults.items():
+        brief[fault.partition(" at ")[0]] += count
+    return ", ".join(f"{count} {fault}" for fault, count in brief.items())
+
+
+def pytest_terminal_summary() -> None:
+    """Print the table of all trials, and write the record where it is wanted."""
+    if not _trials:
+        return
+    table = Table("trial", "faults", "events", "lost", "doubled", "wrong", "s", title=f"chaos, seed {SEED}")
+    for entry in _trials:
+        verdict = [str(entry[name]) if entry["is_judged"] else "?" for name in ("lost", "doubled", "wrong")]
+        table.add_row(entry["trial"], _done(entry["faults"]), str(entry["events"]), *verdict, f"{entry['seconds']:.0f}")
+    Console(file=sys.stdout).print(table)
+    if RESULTS:
+        folder = Path(RESULTS)
+        folder.mkdir(parents=True, exist_ok=True)
+        run = {"at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "seed": SEED, "minutes": MINUTES, "trials": _trials}
+        (folder / "results.json").write_text(json.dumps(run, indent=1) + "\n", "utf-8")

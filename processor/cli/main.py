@@ -41,6 +41,8 @@ VERBS: Final = {
     "config": "Show what is in force, and where each value came from.",
     "watch": "Follow the output topics, a line for each event.",
     "verify": "Hold what is on the topics against the rules.",
+    "archive": "Write a range of the input topics into a file.",
+    "replay": "Put a range, or an archive, under another prefix.",
     "send": "Put one event on an input topic, and say where it lies.",
 }
 """What `janela --help` says of each verb; the verb is the function of its name in the module of its name."""

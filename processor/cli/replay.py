@@ -1,0 +1,216 @@
+"""`janela replay`: records of the input topics, or of an archive, once more, under another prefix or elsewhere."""
+
+import asyncio
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+
+import typer
+
+from processor.cli.config import BootstrapServers, ConfigFile, load_settings
+from processor.cli.progress import Progress, progress_shown
+from processor.cli.selection import (
+    Contacts,
+    Offsets,
+    Partitions,
+    PseudonymsKey,
+    Sides,
+    Since,
+    Until,
+    pseudonyms_of,
+    selection_of,
+)
+
+if TYPE_CHECKING:
+    from processor.replay.pace import Pace
+    from processor.replay.player import Played
+    from processor.replay.pseudonyms import Pseudonyms
+    from processor.replay.records import Source, Span
+    from processor.replay.selection import Selection
+    from processor.settings import Settings
+
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
+
+
+def replay(
+    to_prefix: Annotated[
+        str, typer.Option(metavar="PREFIX", help="The topic prefix to write under; its topics must be there.")
+    ],
+    to_bootstrap_servers: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The cluster to write to. Without it, the one read from.")
+    ] = None,
+    from_archive: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read what `janela archive` wrote, instead of topics.")
+    ] = None,
+    sides: Sides = None,
+    partitions: Partitions = None,
+    since: Since = None,
+    until: Until = None,
+    offsets: Offsets = None,
+    contacts: Contacts = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="X", help="As it happened, X times as fast: 60, an hour in a minute."),
+    ] = None,
+    rate: Annotated[float | None, typer.Option(min=0.01, metavar="N", help="N records a second.")] = None,
+    times: Annotated[
+        Literal["original", "shifted"],
+        typer.Option(help="Keep all times, or move them by one distance so that the end is now."),
+    ] = "original",
+    pseudonyms_key: PseudonymsKey = None,
+    id_: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="The replay-id. Without it, one made from the other options."),
+    ] = None,
+    append: Annotated[bool, typer.Option("--append", help="Write also where another producer's records are.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be written, and write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: one JSON object.")] = False,
+    bootstrap_servers: BootstrapServers = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Put records of the input topics, or of an archive, on the input topics of another prefix or cluster.
+
+    Committed records are taken, merged by event time, and written as fast as can be, or as --speed or --rate have it.
+    Each keeps its key, its headers and its place behind the others of its partition; where the target has another
+    number of partitions it goes where its key belongs. It also gets the headers replay-id and replay-source.
+
+    Each record is written once: a replay that broke off goes on where it was when the same command is given again.
+    Topics that are to keep record times must be made with message.timestamp.type=CreateTime, and with a retention that
+    is longer than the times are old.
+
+    Examples:
+        janela replay --to-prefix lab. --since 24h --speed 60
+        janela replay --to-prefix lab. --from-archive day.jsonl.zst --times shifted --rate 20000
+        janela replay --to-prefix one. --contact 5511999998888 --dry-run
+
+    Exit codes: 0 all is there, 2 an option, a setting, a topic, the archive or the broker is at fault.
+    """
+    from processor.replay.archive import ArchiveError
+
+    if speed is not None and rate is not None:
+        raise typer.BadParameter("either --speed or --rate")
+    if id_ is not None and not _ID.fullmatch(id_):
+        raise typer.BadParameter(f"found {id_!r}, expected 1 to 80 of A-Z a-z 0-9 . _ -", param_hint="--id")
+    settings = load_settings(config_file, bootstrap_servers)
+    target = settings.model_copy(
+        update={"topic_prefix": to_prefix, "bootstrap_servers": to_bootstrap_servers or settings.bootstrap_servers}
+    )
+    is_same = (target.topic_prefix, target.bootstrap_servers) == (settings.topic_prefix, settings.bootstrap_servers)
+    if is_same and from_archive is None:
+        raise typer.BadParameter("it is where the records come from", param_hint="--to-prefix")
+    selection = selection_of(sides, partitions, since, until, offsets, contacts)
+    asked = (sides, partitions, since, until, offsets, contacts, times, pseudonyms_key)
+    replay_id = id_ or _made_id(from_archive or (settings.bootstrap_servers, settings.topic_prefix), *asked)
+    wanted = _Wanted(settings, target, selection, from_archive, replay_id)
+    hidden = pseudonyms_of(pseudonyms_key)
+    try:
+        with progress_shown() as progress:
+            if dry_run:
+                told = _told_span(asyncio.run(_count(wanted, progress)))
+            else:
+                pace = _pace(speed, rate)
+                played = asyncio.run(_play(wanted, pace, times == "shifted", hidden, append, progress))
+                told = _told_span(played.span) | _told_played(played)
+    except ArchiveError as error:
+        raise typer.BadParameter(str(error), param_hint="--from-archive") from None
+    told["replay_id"] = replay_id
+    print(json.dumps(told, indent=2) if as_json else _words(told))
+
+
+class _Wanted(NamedTuple):
+    source: "Settings"
+    target: "Settings"
+    selection: "Selection"
+    archive: Path | None
+    replay_id: str
+
+
+def _made_id(*what: object) -> str:
+    """Make the same id from the same wishes, so that the same command goes on with the same replay."""
+    return hashlib.blake2b(repr(what).encode(), digest_size=8).hexdigest()
+
+
+def _pace(speed: float | None, rate: float | None) -> "Pace":
+    from processor.replay.pace import Pace
+
+    return Pace(speed, rate)
+
+
+async def _source(wanted: _Wanted) -> "Source":
+    from processor.replay.archive import ArchiveSource
+    from processor.replay.topics import topic_source
+
+    if wanted.archive is None:
+        return await topic_source(wanted.source, wanted.selection)
+    try:
+        return ArchiveSource(wanted.archive, wanted.selection)
+    except OSError as error:
+        raise typer.BadParameter(f"{wanted.archive}: {error.strerror}", param_hint="--from-archive") from None
+
+
+async def _count(wanted: _Wanted, progress: Progress) -> "Span":
+    from processor.cli.cluster import refusals_told
+    from processor.replay.player import survey
+
+    with refusals_told(wanted.source):
+        return await survey(await _source(wanted), progress.note)
+
+
+async def _play(
+    wanted: _Wanted,
+    pace: "Pace",
+    is_shifted: bool,
+    pseudonyms: "Pseudonyms | None",
+    may_append: bool,
+    progress: Progress,
+) -> "Played":
+    from processor.cli.cluster import refusals_told
+    from processor.replay.player import Player
+    from processor.replay.target import ReplayTarget, room
+
+    target = wanted.target
+    with refusals_told(wanted.source):
+        source = await _source(wanted)
+    with refusals_told(target):
+        space = await room(target)
+        writer = ReplayTarget(target.bootstrap_servers, target.topic_prefix, space, source.partitions, wanted.replay_id)
+        player = Player(source, writer, pace, is_shifted=is_shifted, pseudonyms=pseudonyms)
+        return await player.play(progress.note, may_append=may_append)
+
+
+# ------------------------------------------------------------------------------------------ what is said of it
+
+
+def _told_span(span: "Span") -> dict[str, Any]:
+    from processor.codec.times import format_time
+
+    sides: dict[str, dict[str, int]] = {}
+    for (side, partition), count in sorted(span.counts.items()):
+        sides.setdefault(side, {})[str(partition)] = count
+    first, last = (None if it is None else format_time(it) for it in (span.first_ms, span.last_ms))
+    return {"records": span.records, "by_partition": sides, "first_time": first, "last_time": last}
+
+
+def _told_played(played: "Played") -> dict[str, Any]:
+    return {
+        "written": played.written,
+        "there_before": played.before,
+        "moved_by_ms": played.distance_ms,
+        "seconds": round(played.seconds, 2),
+    }
+
+
+def _words(told: dict[str, Any]) -> str:
+    sides = ", ".join(f"{sum(counts.values()):,} {side}" for side, counts in told["by_partition"].items())
+    lines = [f"{told['records']:,} records{f' ({sides})' if sides else ''}"]
+    if told["first_time"]:
+        lines.append(f"from {told['first_time']} to {told['last_time']}")
+    if "written" in told:
+        rate = told["written"] / max(told["seconds"], 0.001)
+        before = f", {told['there_before']:,} were there before" if told["there_before"] else ""
+        lines.append(f"{told['written']:,} written in {told['seconds']} s ({rate:,.0f} a second){before}")
+    else:
+        lines.append("nothing written (--dry-run)")
+    return "\n".join([*lines, f"replay-id {told['replay_id']}"])

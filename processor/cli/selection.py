@@ -1,0 +1,105 @@
+"""The options of `replay` and `archive` that say which records are meant, and whose key hides persons."""
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from processor.cli.send import Side
+
+if TYPE_CHECKING:
+    from processor.replay.pseudonyms import Pseudonyms
+    from processor.replay.selection import Selection
+
+Sides = Annotated[list[Side] | None, typer.Option("--side", help="Only this side; without it, both.")]
+Partitions = Annotated[
+    list[int] | None, typer.Option("--partition", min=0, metavar="N", help="Only this partition. Repeatable.")
+]
+Since = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Written then or later: RFC 3339 with a zone, or how long ago, such as 36h."),
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Written before then.")]
+Offsets = Annotated[
+    str | None,
+    typer.Option(metavar="A:B", help="From offset A on, before offset B, on each partition; either may lack."),
+]
+Contacts = Annotated[
+    list[str] | None, typer.Option("--contact", metavar="ID", help="Only this contact, or this window key. Repeatable.")
+]
+PseudonymsKey = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Put keyed hashes in place of contacts and ids, and x in place of texts, by the key in FILE.",
+    ),
+]
+
+_OFFSETS: Final = re.compile(r"(\d{0,18}):(\d{0,18})")
+
+
+def selection_of(
+    sides: Sequence[Side] | None,
+    partitions: Sequence[int] | None,
+    since: str | None,
+    until: str | None,
+    offsets: str | None,
+    contacts: Sequence[str] | None,
+) -> "Selection":
+    """Put the options together.
+
+    Raises:
+        BadParameter: One of them does not read.
+    """
+    from processor.replay.records import SIDES
+    from processor.replay.selection import Selection
+
+    from_offset = to_offset = None
+    if offsets is not None:
+        if not (match := _OFFSETS.fullmatch(offsets)):
+            raise typer.BadParameter(f"found {offsets!r}, expected a range such as 100:200", param_hint="--offsets")
+        from_offset, to_offset = (int(text) if text else None for text in match.groups())
+    return Selection(
+        sides=tuple(side for side in SIDES if not sides or side in sides),
+        partitions=tuple(sorted(set(partitions))) if partitions else None,
+        since_ms=_moment_ms(since, "--since"),
+        until_ms=_moment_ms(until, "--until"),
+        from_offset=from_offset,
+        to_offset=to_offset,
+        contacts=frozenset(contact.encode() for contact in contacts or ()),
+    )
+
+
+def _moment_ms(text: str | None, option: str) -> int | None:
+    """Read a moment: a time, or how long ago it is."""
+    from processor.codec.times import parse_time
+    from processor.core.policy import parse_duration
+
+    if text is None:
+        return None
+    if (moment_ms := parse_time(text)) is not None:
+        return moment_ms
+    try:
+        return time.time_ns() // 1_000_000 - parse_duration(text)
+    except ValueError:
+        expected = "RFC 3339 with a zone, or how long ago, such as 36h"
+        raise typer.BadParameter(f"found {text!r}, expected {expected}", param_hint=option) from None
+
+
+def pseudonyms_of(path: Path | None) -> "Pseudonyms | None":
+    """Take the key from its file, white space around it left out.
+
+    Raises:
+        BadParameter: The file can't be read, or the key is too short.
+    """
+    from processor.replay.pseudonyms import Pseudonyms
+
+    if path is None:
+        return None
+    try:
+        return Pseudonyms(path.read_bytes().strip())
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{path}: {error}", param_hint="--pseudonyms-key") from None

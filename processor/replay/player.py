@@ -1,0 +1,137 @@
+"""A replay from begin to end: read, change on the way, wait for each record's turn, write.
+
+1 survey the source: how many, and between which times
+2 look at the target: what is there of an earlier try, and whether anybody else writes there
+3 take, change, write, at the pace that was asked for
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from processor.core.policy import DAY_MS
+from processor.replay.pace import Pace
+from processor.replay.pseudonyms import Pseudonyms
+from processor.replay.records import Source, Span, StoredRecord
+from processor.replay.target import ReplayTarget
+from processor.replay.times import shifted
+from processor.topics import ClusterError
+
+FLUSH_RECORDS_MAX: Final = 20_000
+"""In one transaction; where records wait for their turn, a transaction ends before each wait."""
+
+Told = Callable[[str, int, int], None]
+"""Is told what goes on, how much of it is done, and of how much (0: not known)."""
+
+
+class Played(NamedTuple):
+    """What a replay did."""
+
+    span: Span
+    written: int
+    before: int
+    """Records that an earlier try had written."""
+    distance_ms: int | None
+    seconds: float
+
+
+async def survey(source: Source, told: Told) -> Span:
+    """Read through a source and count."""
+    span = Span()
+    async for chunk in source.chunks():
+        span.add(chunk)
+        told("counting", span.records, 0)
+    return span
+
+
+class Player:
+    """Plays a source into a target."""
+
+    def __init__(
+        self, source: Source, target: ReplayTarget, pace: Pace, *, is_shifted: bool, pseudonyms: Pseudonyms | None
+    ) -> None:
+        """Take from where, where to, and what is changed on the way."""
+        self._source, self._target, self._pace = source, target, pace
+        self._is_shifted, self._pseudonyms = is_shifted, pseudonyms
+
+    async def play(self, told: Told, *, may_append: bool) -> Played:
+        """Do all three steps.
+
+        Raises:
+            ClusterError: Another producer's records are on the target, and `may_append` does not allow that; or the
+                target was not written to its end: start again with the same id, and it goes on.
+        """
+        span = await survey(self._source, told)
+        began_s = time.monotonic()
+        distance_ms = None
+        try:
+            looked = 0
+
+            def on_read(records: int) -> None:
+                nonlocal looked
+                looked += records
+                told("reading the target", looked, 0)
+
+            before = await self._target.start(on_read)
+            if before.foreign and not may_append:
+                raise ClusterError(
+                    f"{before.foreign.topic}[{before.foreign.partition}]: found records of another producer, expected"
+                    " none or those of this replay; take another prefix, or say --append"
+                )
+            if self._is_shifted and span.first_ms is not None and span.last_ms is not None:
+                distance_ms = before.distance_ms
+                if distance_ms is None:
+                    distance_ms = self._pace.distance_ms(span.first_ms, span.last_ms, _wall_clock_ms())
+            self._refuse_what_is_too_old(span, distance_ms)
+            began_s = time.monotonic()
+            await self._write(span, distance_ms, told)
+        finally:
+            await self._target.stop()
+        seconds = time.monotonic() - began_s
+        return Played(span, self._target.written, self._target.before, distance_ms, seconds)
+
+    def _refuse_what_is_too_old(self, span: Span, distance_ms: int | None) -> None:
+        age_max_ms = self._target.room.age_max_ms
+        if age_max_ms is None or span.oldest_timestamp_ms is None:
+            return
+        age_ms = _wall_clock_ms() - span.oldest_timestamp_ms - (distance_ms or 0)
+        if age_ms > age_max_ms:
+            raise ClusterError(
+                f"the target's topics: found room for records of at most {age_max_ms // DAY_MS} days, expected"
+                f" {age_ms // DAY_MS + 1}; set retention.ms=-1 (and message.timestamp.before.max.ms, where it is lower"
+                " than its default) on them, or say --times shifted"
+            )
+
+    async def _write(self, span: Span, distance_ms: int | None, told: Told) -> None:
+        target, pace = self._target, self._pace
+        number, first_ms, began_s = 0, 0, 0.0
+        async for chunk in self._source.chunks():
+            for time_ms, original in chunk:
+                record = self._changed(original, distance_ms)
+                if target.has(original, record):
+                    continue
+                if not number:  # of those that are not there yet
+                    first_ms, began_s = time_ms, time.monotonic()
+                await self._turn(began_s + pace.due_s(number, time_ms, first_ms))
+                target.add(original, record, distance_ms)
+                number += 1
+                if target.pending >= FLUSH_RECORDS_MAX:
+                    await target.flush()
+            told("writing", target.before + number, span.records)
+        await target.flush()
+
+    async def _turn(self, due_s: float) -> None:
+        """Wait until a record is due; what left before it is not kept waiting."""
+        if due_s > time.monotonic():
+            await self._target.flush()
+            await asyncio.sleep(max(due_s - time.monotonic(), 0))
+
+    def _changed(self, record: StoredRecord, distance_ms: int | None) -> StoredRecord:
+        if self._pseudonyms is not None:
+            record = self._pseudonyms.hide(record, self._source.partitions)
+        return record if distance_ms is None else shifted(record, distance_ms, _wall_clock_ms())
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,215 @@
+"""The input topics that are written to: each record of a replay once, whatever happened to an earlier try.
+
+Every record bears where it comes from (`REPLAY_ID`, `REPLAY_SOURCE`), and is written in a transaction under an id that
+is the replay's own. A second try ends what the first one left open, reads what is there, and goes on behind it: what
+comes of one source partition lies in order on each target partition, so the last one seen says which are there.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from processor.codec.keys import partition_of
+from processor.kafka.batch import BATCH_BYTES_MAX
+from processor.replay.records import SIDES, StoredRecord, is_at_home
+from processor.replay.topics import INPUT, input_topics
+from processor.settings import Settings
+from processor.topics import ClusterError
+
+REPLAY_ID: Final = "replay-id"
+REPLAY_SOURCE: Final = "replay-source"
+"""`{partition}@{offset}` of the record on its own topic."""
+REPLAY_DISTANCE: Final = "replay-distance-ms"
+"""How far its times were moved; not there where they were not."""
+
+TRANSACTION_TIMEOUT_MS: Final = 60_000
+SILENT_S: Final = 60
+
+
+@dataclass
+class Before:
+    """What an earlier try has written."""
+
+    records: int = 0
+    distance_ms: int | None = None
+    foreign: TopicPartition | None = None
+    """A partition on which another producer's records are."""
+    last_offsets: dict[tuple[TopicPartition, int], int] = field(default_factory=dict)
+    """By target and by source partition, the offset of the last record that is there."""
+
+    def note(self, tp: TopicPartition, headers: dict[str, bytes], replay_id: bytes) -> None:
+        """Take in a record that lies on the target."""
+        if headers.get(REPLAY_ID) != replay_id:
+            self.foreign = self.foreign or tp
+            return
+        self.records += 1
+        partition, _, offset = headers[REPLAY_SOURCE].partition(b"@")
+        self.last_offsets[tp, int(partition)] = int(offset)
+        if distance := headers.get(REPLAY_DISTANCE):
+            self.distance_ms = int(distance)
+
+
+class Room(NamedTuple):
+    """What the target's topics take."""
+
+    partitions: int
+    age_max_ms: int | None
+    """How old a record's time may be; what is older is refused, or deleted at once. None: of any age."""
+
+
+async def room(settings: Settings) -> Room:
+    """Ask what the input topics take. On topics that set the time themselves no record is old.
+
+    Raises:
+        BrokerAwayError: No broker answers.
+        ClusterError: A topic is missing, or the two have not the same number of partitions.
+    """
+    topics = await input_topics(settings)
+    limits = [
+        int(topic.configuration[name])
+        for topic in topics
+        if topic.configuration.get("message.timestamp.type") == "CreateTime"
+        for name in ("retention.ms", "message.timestamp.before.max.ms")
+        if int(topic.configuration.get(name, -1)) >= 0
+    ]
+    return Room(topics[0].partitions, min(limits, default=None))
+
+
+class ReplayTarget:
+    """Writes records in transactions, a `flush` each; what was written before is left out."""
+
+    def __init__(
+        self, bootstrap_servers: str, topic_prefix: str, room: Room, source_partitions: int, replay_id: str
+    ) -> None:
+        """Take where to; `source_partitions` tells whether a record lay where its key belongs."""
+        self.written = self.before = self.pending = 0
+        self._servers, self._prefix = bootstrap_servers, topic_prefix
+        self.room = room
+        self._partitions, self._source_partitions = room.partitions, source_partitions
+        self._id = replay_id.encode()
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers,
+            client_id="janela-replay",
+            # one target has one writer of a replay: whoever starts it again takes over
+            transactional_id=f"janela-replay-{topic_prefix}{replay_id}",
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=8 * 1024 * 1024,
+        )
+        self._tps = {
+            (side, n): TopicPartition(f"{topic_prefix}{INPUT}{side}", n)
+            for side in SIDES
+            for n in range(room.partitions)
+        }
+        self._last_offsets: dict[tuple[TopicPartition, int], int] = {}
+        self._filling: dict[TopicPartition, Any] = {}
+        self._full: list[tuple[TopicPartition, Any]] = []
+
+    async def start(self, on_read: Callable[[int], None]) -> Before:
+        """Connect, end what an earlier try left open, and read what lies on the target; `on_read` is told how much.
+
+        Raises:
+            ClusterError: What is there can't be read to its end.
+            KafkaError: The cluster does not answer, or refuses to.
+        """
+        await self._producer.start()
+        before = Before()
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers, isolation_level="read_committed", enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            tps = list(self._tps.values())
+            consumer.assign(tps)
+            await consumer.seek_to_beginning(*tps)
+            ends = await consumer.end_offsets(tps)
+            give_up_s = time.monotonic() + SILENT_S
+            while behind := [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
+                for tp, records in (await consumer.getmany(*behind, timeout_ms=200)).items():
+                    for record in records:
+                        before.note(tp, _headers(record), self._id)
+                    on_read(len(records))
+                    give_up_s = time.monotonic() + SILENT_S
+                if time.monotonic() > give_up_s:
+                    raise ClusterError(f"{behind[0].topic}[{behind[0].partition}]: nothing to read for {SILENT_S} s")
+        finally:
+            await consumer.stop()
+        self._last_offsets = before.last_offsets
+        return before
+
+    async def stop(self) -> None:
+        """Disconnect; what was not flushed is not written."""
+        await self._producer.stop()
+
+    def has(self, original: StoredRecord, record: StoredRecord) -> bool:
+        """Whether an earlier try has written this record; it is counted, then."""
+        if not self._last_offsets:
+            return False
+        last = self._last_offsets.get((self._tp(original, record), original.partition), -1)
+        self.before += original.offset <= last
+        return original.offset <= last
+
+    def add(self, original: StoredRecord, record: StoredRecord, distance_ms: int | None) -> None:
+        """Take a record for the next `flush`: `original` says where it comes from, `record` what is written."""
+        tp = self._tp(original, record)
+        headers = [
+            *record.headers,
+            (REPLAY_ID, self._id),
+            (REPLAY_SOURCE, b"%d@%d" % (original.partition, original.offset)),
+        ]
+        if distance_ms is not None:
+            headers.append((REPLAY_DISTANCE, b"%d" % distance_ms))
+        batch = self._filling.get(tp) or self._new_batch(tp)
+        written = {"timestamp": max(record.timestamp_ms, 0), "key": record.key, "value": record.value}
+        if batch.append(**written, headers=headers) is None:
+            self._full.append((tp, batch))
+            self._new_batch(tp).append(**written, headers=headers)
+        self.pending += 1
+
+    async def flush(self) -> None:
+        """Write what was taken, all of it or nothing.
+
+        Raises:
+            ClusterError: Not known to be written; the same replay started again finds out, and goes on.
+        """
+        if not self.pending:
+            return
+        batches = [*self._full, *self._filling.items()]
+        try:
+            async with self._producer.transaction():
+                for delivery in [
+                    await self._producer.send_batch(it, tp.topic, partition=tp.partition) for tp, it in batches
+                ]:
+                    await delivery
+        except KafkaError as error:
+            cause = error.__cause__ or error
+            raise ClusterError(f"the replay broke off ({type(cause).__name__}: {cause}); start it again") from error
+        self.written += self.pending
+        self.pending, self._full, self._filling = 0, [], {}
+
+    def _new_batch(self, tp: TopicPartition) -> Any:
+        batch = self._filling[tp] = self._producer.create_batch()
+        return batch
+
+    def _tp(self, original: StoredRecord, record: StoredRecord) -> TopicPartition:
+        return self._tps[record.side, self._home(original, record)]
+
+    def _home(self, original: StoredRecord, record: StoredRecord) -> int:
+        """Give the partition: the same where there are as many, else the key's; what lay wrong does so again."""
+        if record.key is None:
+            return original.partition % self._partitions
+        if record.key == original.key and original.is_at_home is None and self._source_partitions == self._partitions:
+            return original.partition
+        away = not is_at_home(original, self._source_partitions)
+        return (partition_of(record.key, self._partitions) + away) % self._partitions
+
+
+def _headers(record: ConsumerRecord) -> dict[str, bytes]:
+    return {name: value or b"" for name, value in record.headers}

@@ -1,0 +1,199 @@
+"""Records as they lie on the input topics of a cluster: committed ones, merged by event time over all partitions."""
+
+import heapq
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from processor.replay.records import SIDES, Side, StoredRecord, Timed, event_time_ms
+from processor.replay.selection import Selection
+from processor.settings import Settings, variable
+from processor.topics import ClusterError, FoundTopic, survey
+
+INPUT: Final = "messages."
+BUFFERED_MAX: Final = 5_000
+"""Records of a partition that may wait for the others; beyond it that partition is not fetched."""
+FETCH_BYTES_MAX: Final = 1024 * 1024
+SILENT_S: Final = 60
+"""How long nothing may come before the end is reached."""
+
+
+async def topic_source(settings: Settings, selection: Selection) -> "TopicSource":
+    """Give the input topics under the settings' prefix as a source.
+
+    Raises:
+        BrokerAwayError: No broker answers.
+        ClusterError: A topic is missing, or the two have not the same number of partitions.
+    """
+    partitions = (await input_topics(settings))[0].partitions
+    return TopicSource(settings.bootstrap_servers, settings.topic_prefix, partitions, selection)
+
+
+async def input_topics(settings: Settings) -> list[FoundTopic]:
+    """Ask for the two input topics under the settings' prefix.
+
+    Raises:
+        BrokerAwayError: No broker answers.
+        ClusterError: A topic is missing, or the two have not the same number of partitions.
+    """
+    found = (await survey(settings)).topics
+    names = [f"{settings.topic_prefix}{INPUT}{side}" for side in SIDES]
+    if missing := [name for name in names if name not in found]:
+        raise ClusterError(
+            f"topics: found none named {', '.join(missing)} at {settings.bootstrap_servers}; create them with"
+            f" `{variable('topic_prefix')}={settings.topic_prefix} janela topics apply`"
+        )
+    topics = [found[name] for name in names]
+    if len({topic.partitions for topic in topics}) > 1:
+        counts = " and ".join(str(topic.partitions) for topic in topics)
+        raise ClusterError(f"{', '.join(names)}: found {counts} partitions, expected one number for both")
+    return topics
+
+
+class TopicSource:
+    """The input topics under a prefix. Its ends are those of the moment when it is first read."""
+
+    def __init__(self, bootstrap_servers: str, topic_prefix: str, partitions: int, selection: Selection) -> None:
+        """Take where they are, and which records are asked for."""
+        self.partitions = partitions
+        self._servers, self._prefix, self._selection = bootstrap_servers, topic_prefix, selection
+        self._ends: dict[TopicPartition, int] = {}
+
+    async def chunks(self) -> AsyncIterator[list[Timed]]:
+        """Give the records; see `Source`.
+
+        Raises:
+            ClusterError: Nothing comes, and the end is not reached.
+            KafkaError: The cluster does not answer, or refuses to.
+        """
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            client_id="janela-replay",
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=FETCH_BYTES_MAX,
+        )
+        await consumer.start()
+        try:
+            queues = [_Queue(tp, side, order) for order, (side, tp) in enumerate(self._tps())]
+            positions = await self._begin(consumer, [queue.tp for queue in queues])
+            merge = _Merge([queue for queue in queues if positions[queue.tp] < self._ends[queue.tp]])
+            async for _ in _fetched(consumer, merge, self._ends, self._kept):
+                if chunk := list(merge.ready()):
+                    yield chunk
+        finally:
+            await consumer.stop()
+
+    def _tps(self) -> Iterator[tuple[Side, TopicPartition]]:
+        for side in self._selection.sides:
+            for partition in range(self.partitions):
+                if self._selection.partitions is None or partition in self._selection.partitions:
+                    yield side, TopicPartition(f"{self._prefix}{INPUT}{side}", partition)
+
+    async def _begin(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Look up the range, and stand at its begin."""
+        chosen = self._selection
+        consumer.assign(tps)
+        starts = await consumer.beginning_offsets(tps)
+        if not self._ends:
+            self._ends = await consumer.end_offsets(tps)
+            if chosen.until_ms is not None:
+                found = await consumer.offsets_for_times(dict.fromkeys(tps, chosen.until_ms))
+                self._ends |= {tp: min(it.offset, self._ends[tp]) for tp, it in found.items() if it is not None}
+            if chosen.to_offset is not None:
+                self._ends = {tp: min(end, chosen.to_offset) for tp, end in self._ends.items()}
+        if chosen.since_ms is not None:
+            found = await consumer.offsets_for_times(dict.fromkeys(tps, chosen.since_ms))
+            starts = {tp: self._ends[tp] if it is None else it.offset for tp, it in found.items()}
+        if chosen.from_offset is not None:
+            starts = {tp: max(start, chosen.from_offset) for tp, start in starts.items()}
+        for tp, start in starts.items():
+            consumer.seek(tp, start)
+        return dict(starts)
+
+    def _kept(self, record: ConsumerRecord) -> bool:
+        """Whether a record of the range is asked for; times on a topic that keeps record times are in any order."""
+        chosen = self._selection
+        return (
+            record.offset < self._ends[TopicPartition(record.topic, record.partition)]
+            and (chosen.since_ms is None or record.timestamp >= chosen.since_ms)
+            and (chosen.until_ms is None or record.timestamp < chosen.until_ms)
+            and chosen.holds_key(record.key)
+        )
+
+
+class _Queue:
+    """What has come of one partition and waits for its turn."""
+
+    def __init__(self, tp: TopicPartition, side: Side, order: int) -> None:
+        self.tp, self.order = tp, order
+        self.is_ended = False
+        self.waiting: deque[Timed] = deque()
+        self._side = side
+        self._time_ms = 0
+
+    def add(self, record: ConsumerRecord) -> None:
+        stored = StoredRecord(
+            self._side,
+            record.partition,
+            record.offset,
+            record.timestamp,
+            record.key,
+            record.value,
+            tuple(record.headers),
+        )
+        self._time_ms = max(self._time_ms, event_time_ms(stored) or 0)
+        self.waiting.append(Timed(self._time_ms, stored))
+
+
+class _Merge:
+    """The partitions' queues, the earliest head first; nothing is given while one that goes on has no head."""
+
+    def __init__(self, queues: list[_Queue]) -> None:
+        self.by_tp = {queue.tp: queue for queue in queues}
+        self._heap: list[tuple[int, int, _Queue]] = []
+        self._without_head = set(queues)
+
+    def ready(self) -> Iterator[Timed]:
+        """Take out what can have nothing before it any more."""
+        for queue in list(self._without_head):
+            if queue.waiting or queue.is_ended:
+                self._without_head.discard(queue)
+                if queue.waiting:
+                    heapq.heappush(self._heap, (queue.waiting[0].time_ms, queue.order, queue))
+        while self._heap and not self._without_head:
+            _, order, queue = self._heap[0]
+            yield queue.waiting.popleft()
+            if queue.waiting:
+                heapq.heapreplace(self._heap, (queue.waiting[0].time_ms, order, queue))
+            else:
+                heapq.heappop(self._heap)
+                if not queue.is_ended:
+                    self._without_head.add(queue)
+
+
+async def _fetched(
+    consumer: AIOKafkaConsumer,
+    merge: _Merge,
+    ends: dict[TopicPartition, int],
+    is_kept: Callable[[ConsumerRecord], bool],
+) -> AsyncIterator[None]:
+    """Fill the queues, step by step, until each has ended; those that are full, or have ended, are held back."""
+    queues = merge.by_tp
+    give_up_s = time.monotonic() + SILENT_S
+    while going_on := [tp for tp, queue in queues.items() if not queue.is_ended]:
+        wanted = [tp for tp in going_on if len(queues[tp].waiting) < BUFFERED_MAX]
+        consumer.pause(*(tp for tp in consumer.assignment() if tp not in wanted))
+        consumer.resume(*wanted)
+        for tp, records in (await consumer.getmany(*wanted, timeout_ms=200)).items():
+            for record in filter(is_kept, records):
+                queues[tp].add(record)
+            give_up_s = time.monotonic() + SILENT_S
+        for tp in wanted:
+            queues[tp].is_ended = await consumer.position(tp) >= ends[tp]
+        if time.monotonic() > give_up_s:
+            raise ClusterError(f"{going_on[0].topic}[{going_on[0].partition}]: nothing to read for {SILENT_S} s")
+        yield

@@ -1,0 +1,220 @@
+"""`janela replay` and `janela archive` on a real broker."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from processor import topics
+from processor.audit.partitioner import partition_of
+from processor.embedded import EmbeddedKafka
+from processor.settings import Settings
+from tests.chaos.backlog import HOUR_MS, backlog
+from tests.chaos.harness import INPUTS, ROOT, Stage, environment, patience
+
+pytestmark = pytest.mark.timeout(300)
+
+PARTITIONS = 3
+
+
+@pytest.fixture
+def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+    return Settings(
+        bootstrap_servers=kafka.bootstrap_servers,
+        app_id=f"{topic_prefix}janela",
+        topic_prefix=topic_prefix,
+        partitions=PARTITIONS,
+        clock="event",
+    )
+
+
+def elsewhere(settings: Settings, partitions: int = PARTITIONS) -> Settings:
+    """Give the settings of the target's prefix."""
+    prefix = f"{settings.topic_prefix}lab."
+    return settings.model_copy(update={"topic_prefix": prefix, "partitions": partitions})
+
+
+async def launched(settings: Settings, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "processor", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(settings, "r") | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+async def janela(settings: Settings, *arguments: str) -> tuple[int | None, str, str]:
+    """Run a verb to its end; give exit code, stdout and stderr."""
+    process = await launched(settings, *arguments)
+    out, err = await asyncio.wait_for(process.communicate(), 60 * patience())
+    return process.returncode, out.decode(), err.decode()
+
+
+async def answered(settings: Settings, *arguments: str) -> dict[str, Any]:
+    """Run a verb that is to end well, for machines; give its answer."""
+    code, out, err = await janela(settings, *arguments, "--json")
+    assert code == 0, err
+    answer: dict[str, Any] = json.loads(out)
+    return answer
+
+
+Lying = dict[tuple[str, int], list[Any]]
+
+
+async def lying(stage: Stage) -> Lying:
+    """Give what lies on the inputs, by side and partition."""
+    found = await stage.records(*INPUTS.values())
+    return {(tp.topic.rpartition(".")[2], tp.partition): records for tp, records in found.items()}
+
+
+def told(record: Any) -> tuple[Any, ...]:
+    """Give what a replay must keep of a record."""
+    headers = tuple((name, value) for name, value in record.headers if not name.startswith("replay-"))
+    return record.key, record.value, headers
+
+
+async def filled(stage: Stage, events: int = 1_500) -> None:
+    end_ms = time.time_ns() // 1_000_000 - 3 * HOUR_MS
+    await stage.preload(backlog(5, events, 60, stage.settings.partitions, end_ms))
+
+
+async def test_a_replay_writes_every_record_once_also_when_it_is_killed_and_started_again(
+    settings: Settings, tmp_path: Path
+) -> None:
+    target = elsewhere(settings)
+    command = ("replay", "--to-prefix", target.topic_prefix)
+    async with Stage.open(settings, tmp_path) as stage, Stage.open(target, tmp_path) as lab:
+        await filled(stage)
+        counted = await answered(settings, *command, "--dry-run")
+        before = await lying(stage)
+        assert counted["records"] == sum(map(len, before.values()))
+        assert not any((await lying(lab)).values())
+
+        killed = await launched(settings, *command, "--rate", str(counted["records"] / 20))
+        await lab.until("a part is written", lambda: has_some(lab), 60 * patience())
+        killed.send_signal(signal.SIGKILL)
+        await killed.communicate()
+
+        rest = await answered(settings, *command)
+        assert 0 < rest["there_before"] < counted["records"]
+        assert rest["written"] + rest["there_before"] == counted["records"]
+        after = await lying(lab)
+        assert {place: list(map(told, records)) for place, records in after.items()} == {
+            place: list(map(told, records)) for place, records in before.items()
+        }
+        headers = dict(after["inbound", 0][0].headers)
+        assert (headers["replay-id"].decode(), headers["replay-source"]) == (counted["replay_id"], b"0@0")
+        again = await answered(settings, *command)
+        assert (again["written"], again["there_before"]) == (0, counted["records"])
+
+        code, _, err = await janela(settings, *command, "--id", "another")
+        assert code == 2
+        assert "found records of another producer" in err
+
+
+async def has_some(stage: Stage) -> bool:
+    return sum((await stage.ends(*INPUTS.values())).values()) > 0
+
+
+async def test_an_archive_under_pseudonyms_keeps_each_contact_together_on_another_number_of_partitions(
+    settings: Settings, tmp_path: Path
+) -> None:
+    target, file, key = elsewhere(settings, 5), tmp_path / "day.jsonl.zst", tmp_path / "key"
+    key.write_bytes(b"a key that nobody else has\n")
+    async with Stage.open(settings, tmp_path) as stage, Stage.open(target, tmp_path) as lab:
+        await filled(stage)
+        before = await lying(stage)
+        archived = await answered(settings, "archive", str(file), "--pseudonyms-key", str(key))
+        assert archived["records"] == sum(map(len, before.values()))
+        assert archived["bytes"] == file.stat().st_size
+
+        played = await answered(
+            settings, "replay", "--from-archive", str(file), "--to-prefix", target.topic_prefix, "--times", "shifted"
+        )
+        assert (played["written"], played["records"]) == (archived["records"], archived["records"])
+        after = await lying(lab)
+        for (_, partition), records in after.items():
+            at_home = [it for it in records if it.key and partition_of(it.key, 5) == partition]
+            assert len(at_home) > 0.9 * len(records)
+            assert not any(b"55119" in (it.key or b"") + (it.value or b"") for it in records)
+        # whoever it was, what came of them and in which order is the same
+        assert sequences(after) == sequences(before)
+        newest_ms = max(time_of(it) for records in after.values() for it in records)
+        assert abs(time.time_ns() // 1_000_000 - newest_ms) < 3 * 60_000 * patience()
+
+
+def sequences(found: Lying) -> list[list[str]]:
+    """Give, for each contact and side, the types of what it has, in order."""
+    types: dict[tuple[str, bytes], list[str]] = defaultdict(list)
+    for (side, _), records in found.items():
+        for it in records:
+            try:
+                types[side, it.key or b""].append(str(json.loads(it.value or b"")["type"]))
+            except (ValueError, KeyError, TypeError):
+                continue
+    return sorted(types.values())
+
+
+def time_of(record: Any) -> int:
+    """Give the timestamp of a record on a topic where the broker writes it."""
+    found: int = record.timestamp
+    return found
+
+
+async def test_a_replay_at_a_speed_takes_as_long_as_the_speed_says(settings: Settings, tmp_path: Path) -> None:
+    target = elsewhere(settings)
+    async with Stage.open(settings, tmp_path) as stage, Stage.open(target, tmp_path) as lab:
+        await filled(stage, 400)
+        counted = await answered(settings, "replay", "--to-prefix", target.topic_prefix, "--dry-run")
+        days = 5
+        played = await answered(
+            settings, "replay", "--to-prefix", target.topic_prefix, "--speed", str(days * 86_400 / 4)
+        )
+        assert played["seconds"] >= 3.5
+        records = [it for part in (await lying(lab)).values() for it in part]
+        assert len(records) == counted["records"]
+        first, last = min(map(time_of, records)), max(map(time_of, records))
+        assert last - first >= 3_000  # spread over the time, not put there at once
+
+
+async def test_a_target_that_would_delete_what_is_old_is_refused(settings: Settings, tmp_path: Path) -> None:
+    target = elsewhere(settings)
+    async with Stage.open(settings, tmp_path, apply=False) as stage:
+        admin = stage._admin
+        old = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
+        short = {"message.timestamp.type": "CreateTime", "retention.ms": str(HOUR_MS)}
+        await made(admin, settings, old)
+        await made(admin, target, short)
+        await topics.apply(settings)
+        await topics.apply(target)
+        producer_time_ms = time.time_ns() // 1_000_000 - 2 * HOUR_MS
+        await put(settings, f"{settings.topic_prefix}messages.inbound", producer_time_ms)
+        command = ("replay", "--to-prefix", target.topic_prefix)
+        code, _, err = await janela(settings, *command)
+        assert code == 2
+        assert "retention.ms=-1" in err
+        moved = await answered(settings, *command, "--times", "shifted")
+        assert moved["written"] == 1
+
+
+async def made(admin: AIOKafkaAdminClient, settings: Settings, configuration: dict[str, str]) -> None:
+    names = [f"{settings.topic_prefix}{name}" for name in INPUTS.values()]
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=configuration) for name in names])
+
+
+async def put(settings: Settings, topic: str, timestamp_ms: int) -> None:
+    from aiokafka import AIOKafkaProducer
+
+    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+    await producer.start()
+    body = {"id": "1", "type": "text", "business_id": "1", "contact_id": "2", "time": timestamp_ms}
+    await producer.send_and_wait(topic, json.dumps(body).encode(), b"whatsapp:1:2", timestamp_ms=timestamp_ms)
+    await producer.stop()

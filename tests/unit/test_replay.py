@@ -1,0 +1,171 @@
+"""A replay without a broker: what is selected, how times move, when records leave, and what an archive keeps."""
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.replay.archive import ArchiveError, ArchiveSource, ArchiveWriter, Manifest
+from processor.replay.pace import Pace
+from processor.replay.records import Span, StoredRecord, Timed, event_time_ms
+from processor.replay.selection import Selection
+from processor.replay.times import shifted
+
+NOW_MS = 1_795_600_000_000
+HOUR_MS = 3_600_000
+
+
+def record(offset: int = 0, **changed: Any) -> StoredRecord:
+    return StoredRecord("inbound", 0, offset, NOW_MS, b"whatsapp:1:2", b"{}", ())._replace(**changed)
+
+
+def with_time(time: Any, **more: Any) -> StoredRecord:
+    return record(value=msgspec.json.encode({"a": [1.50, "é"], "time": time, **more}))
+
+
+# ------------------------------------------------------------------------------------------------- selection
+
+
+def test_a_contact_is_meant_by_its_id_or_by_its_whole_key() -> None:
+    chosen = Selection(contacts=frozenset({b"5511", b"sms:1:77"}))
+    held = [chosen.holds_key(key) for key in (b"whatsapp:1:5511", b"sms:1:77", b"whatsapp:1:77", b"sms:1:511", None)]
+    assert held == [True, True, False, False, False]
+
+
+def test_ranges_hold_their_begin_and_not_their_end() -> None:
+    by_time, by_offset = Selection(since_ms=10, until_ms=20), Selection(from_offset=5, to_offset=7)
+    assert [by_time.holds_place("inbound", 0, 0, ms) for ms in (9, 10, 19, 20)] == [False, True, True, False]
+    assert [by_offset.holds_place("inbound", 0, n, 0) for n in (4, 5, 6, 7)] == [False, True, True, False]
+
+
+# ----------------------------------------------------------------------------------------------------- times
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("2026-11-22T18:47:19.000Z", "2026-11-22T19:47:19.000Z"),
+        ("2026-11-22T18:47:19-03:00", "2026-11-22T22:47:19.000Z"),
+        (1795373239, 1795376839),
+        ("1795373239", "1795376839"),
+        (1795373239123, 1795376839123),
+        ("half past six", "half past six"),
+        (None, None),
+    ],
+)
+def test_a_time_is_moved_in_the_form_that_it_has(before: Any, after: Any) -> None:
+    moved = shifted(with_time(before, send_time=before), HOUR_MS, NOW_MS + 2 * HOUR_MS)
+    assert msgspec.json.decode(moved.value or b"") == {"a": [1.5, "é"], "time": after, "send_time": after}
+    assert b"1.5" in (moved.value or b"")
+    assert moved.timestamp_ms == NOW_MS + HOUR_MS
+
+
+def test_a_record_is_never_moved_beyond_now() -> None:
+    assert shifted(record(), HOUR_MS, NOW_MS + 5).timestamp_ms == NOW_MS + 5
+
+
+@pytest.mark.parametrize("value", [None, b"", b"[]", b"{", b"\xff", b"[" * 5000])
+def test_what_can_not_be_read_keeps_its_bytes(value: bytes | None) -> None:
+    assert shifted(record(value=value), HOUR_MS, NOW_MS).value == value
+
+
+def test_an_event_from_the_future_is_taken_as_of_its_record() -> None:
+    assert event_time_ms(with_time("2099-01-01T00:00:00Z")) == NOW_MS
+
+
+# ------------------------------------------------------------------------------------------------------ pace
+
+
+@given(
+    times=st.lists(st.integers(0, 10**9), min_size=1),
+    speed=st.one_of(st.none(), st.floats(0.01, 10_000)),
+)
+def test_no_event_is_moved_beyond_the_moment_at_which_it_leaves(times: list[int], speed: float | None) -> None:
+    pace, begin_ms, order = Pace(speed=speed), 10**12, sorted(times)
+    distance_ms = pace.distance_ms(order[0], order[-1], begin_ms)
+    for number, time_ms in enumerate(order):
+        leaves_ms = begin_ms + pace.due_s(number, time_ms, order[0]) * 1000
+        assert time_ms + distance_ms <= leaves_ms + 1
+
+
+def test_speed_goes_by_event_time_and_rate_by_number() -> None:
+    assert [Pace(speed=60).due_s(n, 1000 + n * 60_000, 1000) for n in range(3)] == [0, 1, 2]
+    assert [Pace(rate=4).due_s(n, 0, 0) for n in range(3)] == [0, 0.25, 0.5]
+    assert Pace().due_s(99, 10**9, 0) == 0
+
+
+# --------------------------------------------------------------------------------------------------- archive
+
+MANIFEST = Manifest(janela_archive=1, partitions=4, written="2026-11-22T18:47:19.000Z")
+RECORDS = [
+    record(0, value=None, key=None),
+    record(1, value=b"\xff\x00", headers=(("a", b"\xfe"), ("b", None), ("c", b""))),
+    record(2, side="outbound", partition=3, value="é".encode(), timestamp_ms=-1),
+]
+
+
+def written(path: Path, records: list[StoredRecord]) -> Path:
+    with ArchiveWriter(path, MANIFEST) as writer:
+        writer.write(records)
+    return path
+
+
+async def read(path: Path, selection: Selection | None = None) -> list[StoredRecord]:
+    source: AsyncIterator[list[Timed]] = ArchiveSource(path, selection or Selection()).chunks()
+    return [timed.record async for chunk in source for timed in chunk]
+
+
+async def test_an_archive_gives_back_every_byte(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl.zst", RECORDS)
+    assert await read(path) == RECORDS
+    assert await read(path, Selection(sides=("outbound",))) == RECORDS[2:]
+
+
+async def test_an_empty_archive_is_whole(tmp_path: Path) -> None:
+    assert await read(written(tmp_path / "a", [])) == []
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+async def test_an_archive_that_was_cut_off_is_refused(tmp_path: Path, share: float) -> None:
+    many = [record(n, value=f"{n * 7919}".encode()) for n in range(5_000)]
+    path = written(tmp_path / "a", many)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(ArchiveError):
+        await read(path)
+
+
+async def test_an_archive_with_a_damaged_byte_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a", [record(n, value=f"{n * 7919}".encode()) for n in range(500)])
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 0x40
+    path.write_bytes(damaged)
+    with pytest.raises(ArchiveError):
+        await read(path)
+
+
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"PK\x03\x04 nothing of ours")
+    with pytest.raises(ArchiveError, match="not an archive"):
+        ArchiveSource(tmp_path / "a", Selection())
+
+
+def test_an_archive_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
+    path = written(tmp_path / "a", RECORDS)
+    before = path.read_bytes()
+    with suppress(RuntimeError), ArchiveWriter(path, MANIFEST) as again:
+        again.write(RECORDS)
+        raise RuntimeError
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_span_counts_by_side_and_partition() -> None:
+    span = Span()
+    span.add([Timed(5, record(partition=1)), Timed(9, record(side="outbound", timestamp_ms=3)), Timed(7, record())])
+    assert span.counts == {("inbound", 1): 1, ("outbound", 0): 1, ("inbound", 0): 1}
+    assert (span.records, span.first_ms, span.last_ms, span.oldest_timestamp_ms) == (3, 5, 9, 3)

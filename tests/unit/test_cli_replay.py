@@ -1,0 +1,48 @@
+"""What `janela replay` and `janela archive` refuse before they ask a cluster for anything."""
+
+from pathlib import Path
+
+import pytest
+
+from processor.cli.main import main
+from processor.cli.selection import selection_of
+from processor.replay.selection import Selection
+
+REPLAY = ("replay", "--to-prefix", "lab.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((*REPLAY, "--speed", "2", "--rate", "3"), "either --speed or --rate"),
+        ((*REPLAY, "--id", "a b"), "found 'a b'"),
+        ((*REPLAY, "--since", "yesterday"), "found 'yesterday', expected RFC 3339 with a zone, or how long ago"),
+        ((*REPLAY, "--offsets", "5"), "found '5', expected a range such as 100:200"),
+        ((*REPLAY, "--from-archive", "none.zst"), "none.zst: No such file"),
+        (("replay", "--to-prefix", "here."), "it is where the records come from"),
+        (("archive", "a.zst", "--pseudonyms-key", "none"), "none: "),
+    ],
+)
+def test_an_option_that_can_not_be_used_is_named(
+    arguments: tuple[str, ...],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JANELA_TOPIC_PREFIX", "here.")
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert ended.value.code == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_options_that_are_not_given_select_everything() -> None:
+    assert selection_of(None, None, None, None, None, None) == Selection()
+
+
+def test_a_range_may_lack_its_begin_or_its_end() -> None:
+    assert selection_of(None, [2, 0, 2], None, None, ":9", ["5511"]) == Selection(
+        partitions=(0, 2), to_offset=9, contacts=frozenset({b"5511"})
+    )

@@ -21,7 +21,7 @@ RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help run setup environment test check test-unit test-sim test-chaos bench fmt lock clean
+.PHONY: help run setup environment test check test-unit test-sim test-chaos bench docs fmt lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -56,6 +56,9 @@ test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; the recor
 
 bench: setup  ## Measure and print: throughput, latency, restore, memory
 	@$(BIN)/python -m pytest -m bench --timeout 0 -s $(ARGS)
+
+docs: setup  ## Write anew the pages of docs/ that are made from the code
+	@$(BIN)/python -c 'from processor.ops.metrics import page; print(page(), end="")' >docs/metrics.md
 
 fmt: setup  ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix --exit-zero --quiet && $(BIN)/ruff format

@@ -101,6 +101,10 @@ def _servers(value: str) -> str:
     return value
 
 
+def _address(value: str) -> str:
+    return value and _servers(value)
+
+
 def _parse_thresholds(value: str) -> tuple[int, ...]:
     """Turn ``"1h,15m"`` into milliseconds, longest first.
 
@@ -145,6 +149,7 @@ def _this_instance() -> str:
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Share = Annotated[float, BeforeValidator(_no_bool)]
 Servers = Annotated[str, AfterValidator(_servers), Allowed("host:port, or several with commas between")]
+Address = Annotated[str, AfterValidator(_address), Allowed("host:port, or empty for none")]
 Thresholds = Annotated[
     str,
     AfterValidator(_thresholds),
@@ -243,6 +248,9 @@ class Settings(BaseSettings):
     on_lost_offsets: Literal["stop", "restart"] = "stop"
     """What to do where committed offsets are gone or lie before the log's start; restart: go on from its
     start. Default: a loss is for a person to judge."""
+    ops_address: Address = "127.0.0.1:9464"
+    """Where /livez, /readyz and /metrics answer; empty: nowhere. Default: this machine alone; where another worker
+    has the address, this one goes on without, unless the address was chosen."""
     log_format: Literal["console", "json"] = "console"
     """Lines for people, or for machines. Default: whoever types the command reads them."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -4,29 +4,19 @@ The class says what an event can do, its fields only what the rules ask for. The
 of types; whatever stands in none of them is a type that the provider has added since (W13a).
 """
 
+from typing import ClassVar
+
 import msgspec
 
-OPENING_TYPES = frozenset(
-    [
-        "text",
-        "image",
-        "video",
-        "audio",
-        "voice",
-        "document",
-        "sticker",
-        "location",
-        "contacts",
-        "order",
-        "button",
-        "interactive",
-    ]
+_CONTENT_TYPES = frozenset(
+    ["text", "image", "video", "audio", "document", "sticker", "location", "contacts", "interactive"]
 )
+"""What either side may send."""
+
+OPENING_TYPES = _CONTENT_TYPES | {"voice", "order", "button"}
 """Inbound types that always open or extend a window (W2, W3, W7)."""
 
-FREE_FORM_TYPES = frozenset(
-    ["text", "image", "video", "audio", "document", "sticker", "location", "contacts", "interactive", "reaction"]
-)
+FREE_FORM_TYPES = _CONTENT_TYPES | {"reaction"}
 """Outbound types that need the window (S1); one that stands in no table here counts as one of them."""
 
 SILENT_INBOUND_TYPES = frozenset(["edit", "revoke", "history", "system", "contact_changed"])
@@ -39,22 +29,8 @@ MISPLACED_INBOUND_TYPES = frozenset(
 SILENT_OUTBOUND_TYPES = frozenset(["call", "status"])
 """Outbound types that wait for the rules S6 and W12; until then they change nothing."""
 
-MISPLACED_OUTBOUND_TYPES = frozenset(
-    [
-        "button",
-        "order",
-        "voice",
-        "unsupported",
-        "edit",
-        "revoke",
-        "history",
-        "system",
-        "consent",
-        "contact_changed",
-        "call_permission_reply",
-        "read",
-        "typing",
-    ]
+MISPLACED_OUTBOUND_TYPES = SILENT_INBOUND_TYPES | frozenset(
+    ["button", "order", "voice", "unsupported", "consent", "call_permission_reply", "read", "typing"]
 )
 
 
@@ -101,6 +77,7 @@ class Consent(Event, gc=False):
     It counts from `at_ms`. That differs from `event_time_ms` only where the latter can't be believed and is 0.
     """
 
+    type: ClassVar[str] = "consent"
     scope: str
     granted: bool
     at_ms: int
@@ -125,8 +102,11 @@ class Send(Event, gc=False):
 class Echo(Event, gc=False):
     """A message from the business's own phone app: it answers the customer and is never judged (S7, W5)."""
 
+    type: ClassVar[str] = "echo"
+
 
 class Noted(Event, gc=False):
     """An event that changes no window: it moves the clock and is counted under `count`."""
 
+    type: ClassVar[str] = "noted"
     count: str

@@ -37,7 +37,7 @@ class Partition:
     def __init__(self, policy: Policy) -> None:
         """Start with no contact known and the clock at zero."""
         self.counts: Counter[str] = Counter()
-        """Events that changed no window, by cause: late, misplaced, silent, unknown-type."""
+        """Events that changed no window, by cause: late, not-newer, misplaced, silent, unknown-type."""
         self.windows = Windows(policy, self.counts)
         self.consents: dict[bytes, Consents] = {}
         self._policy = policy

@@ -63,6 +63,12 @@ class Timers:
         heapq.heappush(self._near, timer)
         self._look_ahead()
 
+    def count(self, until_ms: int) -> int:
+        """Tell how many reminders lie at or before `until_ms`, stale ones too; of a bucket all that it has."""
+        near = sum(due_ms <= until_ms for due_ms, _ in list(self._near))
+        far = [keys for number, keys in list(self._buckets.items()) if number << _BUCKET_BITS <= until_ms]
+        return near + sum(map(len, far))
+
     def _arm_far(self, due_ms: int, key: bytes) -> None:
         number = due_ms >> _BUCKET_BITS
         if (bucket := self._buckets.get(number)) is not None:

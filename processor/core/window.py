@@ -89,9 +89,11 @@ class Windows(dict[bytes, Window]):
     """
 
     def __init__(self, policy: Policy, counts: Counter[str]) -> None:
-        """Start empty; messages that come too late are added to `counts` (W9)."""
+        """Start empty; messages that come too late, or are no newer than what is known, go to `counts` (W9, W10)."""
         self._counts = counts
         self.clock_ms = 0
+        self.open_count = 0
+        """How many of them are open."""
         self.timers = Timers(self.next_due_ms)
         self._policy = policy
         self._emit_from_ms = policy.effects_from_ms
@@ -105,6 +107,7 @@ class Windows(dict[bytes, Window]):
     def restore(self, key: bytes, window: Window) -> None:
         """Take a window back from its record; `clock_ms` must be the committed one by now."""
         self[key] = window
+        self.open_count += window.closed_at is None
         self.timers.arm(self._next_due_ms(window, self.clock_ms), key)
 
     # The two triggers: a message, and time.
@@ -147,6 +150,7 @@ class Windows(dict[bytes, Window]):
         last_answer_at = window.last_answer_at if window is not None else None
         window = self[key] = Window(opened_at, expires_at, opened_at, last_answer_at)
         effects.windows[key] = None
+        self.open_count += 1
         self.timers.arm(self._next_due_ms(window, self.clock_ms), key)
         if opened_at >= self._emit_from_ms:
             effects.outputs.append(Opened(key, opened_at, expires_at, message.id, message.type))
@@ -164,6 +168,7 @@ class Windows(dict[bytes, Window]):
         if event_time_ms > window.last_inbound_at:
             window.last_inbound_at = event_time_ms - 0
         elif end_ms <= old_end_ms:
+            self._counts["not-newer"] += 1
             return  # W10: a message that was known already, or an older one
         if end_ms > old_end_ms:
             window.expires_at = end_ms - 0
@@ -177,6 +182,8 @@ class Windows(dict[bytes, Window]):
         """Open a new window where the message is newer than the last one known; else it was counted before (W11)."""
         if message.event_time_ms > window.last_inbound_at:
             self.open_(window, message, length_ms, effects)
+        else:
+            self._counts["not-newer"] += 1
 
     def warn(self, key: bytes, window: Window, due_ms: int, effects: Effects) -> None:
         """Announce the threshold that is due (E1)."""
@@ -187,6 +194,7 @@ class Windows(dict[bytes, Window]):
         """End the window at its own end (W4)."""
         window.closed_at = due_ms
         window.close_reason = "expired"
+        self.open_count -= 1
         effects.windows[key] = None
         if due_ms >= self._emit_from_ms:
             closed = Closed(key, due_ms, window.opened_at, window.expires_at, "expired", window.is_unanswered)

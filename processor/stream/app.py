@@ -12,6 +12,7 @@ from processor.settings import Settings
 from processor.stream import store, transport
 from processor.stream.engine import Engine
 from processor.stream.preflight import refusals
+from processor.stream.watcher import Watcher
 
 
 class App(faust.App):
@@ -23,18 +24,19 @@ class App(faust.App):
         """Look whether the worker may run at all, before anything is joined or changed."""
         if reasons := await refusals(self.engine.settings):
             self.engine.refuse(reasons)
+        self.engine.watcher.on_start(self.engine)
         await super().on_first_start()
 
     def _create_directories(self) -> None:
         return
 
 
-def create_app(settings: Settings) -> App:
+def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
     """Put the application together; nothing is connected yet. Refuses to be built under ``python -O``."""
     if not __debug__:
         raise RuntimeError("python -O removes the asserts by which aiokafka guards its transactions: run without -O")
     gc.set_threshold(50_000, 20, 100)  # 59,000 to 112,000 events/s in the prototype: most objects here live long
-    engine = Engine(settings)
+    engine = Engine(settings, watcher)
     app = App(
         settings.app_id,
         broker=";".join(f"{transport.SCHEME}://{server}" for server in settings.bootstrap_servers.split(",")),

@@ -11,6 +11,7 @@ After each wait it is looked at whether the assignment is still current: a revoc
 """
 
 import asyncio
+import time
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -47,15 +48,9 @@ class Assignment:
         self.partitions = sorted(partitions)
         self.owners: dict[int, Owner] = {}
         self._engine = engine
-        self._restored = 0
+        self.began_s = time.monotonic()
         self.loop = TransactionLoop(
-            self.owners,
-            membership,
-            engine.producer,
-            engine.log_reader,
-            engine.settings,
-            engine.tokens,
-            engine.on_round,
+            self.owners, membership, engine.producer, engine.log_reader, engine.settings, engine.tokens, engine.on_round
         )
         self._running: asyncio.Task[None] | None = None
         self._taking: asyncio.Task[None] | None = None
@@ -98,11 +93,7 @@ class Assignment:
         """Open a partition again where a carrier did not begin at the position that comes next."""
         tp, expected = carrier.tp, owner.buffers[side].taken
         log.warning(
-            "stream.position-jumped",
-            topic=tp.topic,
-            partition=tp.partition,
-            found=carrier.start,
-            expected=expected,
+            "stream.position-jumped", topic=tp.topic, partition=tp.partition, found=carrier.start, expected=expected
         )
         owner.openings[side] = self._engine.consumer.open(tp, expected)
         start = (await self._engine.log_reader.starts([tp]))[tp]
@@ -137,7 +128,7 @@ class Assignment:
         if not starting:
             return
         restorer = Restorer(engine.settings.bootstrap_servers, engine.names, engine.log_reader, self._free)
-        async for partition, state in restorer.restore(list(starting)):
+        async for partition, state in restorer.restore(list(starting), engine.watcher.on_restore_read):
             progress, positions = starting[partition]
             # only what is committed counts: a worker that died in a partition's first transaction leaves records too
             if progress is None and state.records and engine.settings.on_lost_offsets == "stop":
@@ -146,7 +137,7 @@ class Assignment:
                 tps = [TopicPartition(topic, partition) for topic in topics]
                 raise self._lost_offsets({}, tps, dict(zip(tps, positions, strict=True)))
             self._publish(self._owner(partition, progress, state), positions)
-        engine.on_restored()
+        engine.on_restored(time.monotonic() - self.began_s)
         log.info("stream.restored", generation=self.membership.generation, partitions=len(starting))
 
     def _progress(self, committed: Committed, topics: list[str], partition: int) -> Progress | None:

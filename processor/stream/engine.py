@@ -16,11 +16,11 @@ from typing import Any, NoReturn
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from processor import topics
 from processor.failpoints import failpoint
+from processor.kafka.group import clients_of
 from processor.kafka.log import LogReader
 from processor.kafka.producer import TransactionalProducer, TransactionError, end_transaction_of
 from processor.settings import Settings
@@ -29,6 +29,7 @@ from processor.stream.owner import Owner, Round
 from processor.stream.restore import RestoreError
 from processor.stream.transport import Carrier, Consumer
 from processor.stream.watchdog import Watchdog
+from processor.stream.watcher import Watcher
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +44,8 @@ _EXPECTED = (TransactionError, ProducerFenced, KafkaError, OSError)
 class Engine:
     """Holds the producer, the log reader and the current assignment, and what Faust tells them."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Take the settings; nothing is connected before the first assignment."""
+    def __init__(self, settings: Settings, watcher: Watcher | None = None) -> None:
+        """Take the settings, and whom to tell; nothing is connected before the first assignment."""
         self.settings = settings
         self.policy = settings.policy()
         self.names = topics.names(settings)
@@ -58,10 +59,11 @@ class Engine:
         self.producer: TransactionalProducer
         self._is_connected = self._is_stopping = False
         self._changing = asyncio.Lock()  # the group's callbacks and a stop may come at once
-        self._assignment: Assignment | None = None
+        self.assignment: Assignment | None = None
         self._kept: dict[int, Owner] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held: frozenset[TopicPartition] = frozenset()
+        self.held: frozenset[TopicPartition] = frozenset()
+        self.watcher = watcher or Watcher()
         self._watchdog = Watchdog(self, settings.watchdog_seconds)
 
     @property
@@ -72,7 +74,7 @@ class Engine:
     @property
     def owners(self) -> dict[int, Owner]:
         """The owners at work, by partition."""
-        return self._assignment.owners if self._assignment is not None else {}
+        return self.assignment.owners if self.assignment is not None else {}
 
     @staticmethod
     def wall_clock_ms() -> int:
@@ -85,19 +87,20 @@ class Engine:
             membership = self.consumer.membership
             if self._is_stopping:
                 return
-            if membership is None or self._assignment is not None:
+            if membership is None or self.assignment is not None:
                 raise AssertionError("assigned before the last assignment was revoked")
             await self._connect()
-            self._held = frozenset()
-            self.consumer.hold(self._held)
-            self._assignment = Assignment(self, membership, partitions)
-            self._assignment.start(self._kept)
+            self.watcher.on_assigned()
+            self.held = frozenset()
+            self.consumer.hold(self.held)
+            self.assignment = Assignment(self, membership, partitions)
+            self.assignment.start(self._kept)
 
     async def on_revoked(self) -> None:
         """End the assignment; its owners are kept in case they come back unchanged."""
         async with self._changing:
-            if self._assignment is not None:
-                assignment, self._assignment = self._assignment, None
+            if self.assignment is not None:
+                assignment, self.assignment = self.assignment, None
                 self._kept = await assignment.release()
                 failpoint("revoked")
                 log.info("stream.revoked", generation=assignment.membership.generation)
@@ -117,20 +120,22 @@ class Engine:
     def accept(self, carrier: Carrier) -> None:
         """Take a carrier from the agent."""
         failpoint("records-fetched")
-        owner = self._assignment.accept(carrier, self.wall_clock_ms()) if self._assignment is not None else None
+        owner = self.assignment.accept(carrier, self.wall_clock_ms()) if self.assignment is not None else None
         if owner is not None:
             self._hold_back(owner)
 
-    def on_round(self, rounds: Iterable[Round]) -> None:
+    def on_round(self, rounds: Iterable[Round], seconds: float) -> None:
         """Count what was committed."""
+        self.watcher.on_round(rounds, seconds)
         self.counts["transactions"] += 1
         for round_ in rounds:
             self.counts["records"] += round_.records
-            self.counts["outputs"] += round_.outputs
+            self.counts["outputs"] += len(round_.effects.outputs)
             self._hold_back(round_.owner)
 
-    def on_restored(self) -> None:
+    def on_restored(self, seconds: float) -> None:
         """Take the restored state out of the garbage collector's sight: it stays."""
+        self.watcher.on_restored(seconds)
         gc.collect()
         gc.freeze()
 
@@ -161,16 +166,11 @@ class Engine:
 
     async def end_transaction_of(self, writer: str) -> None:
         """End the open transaction of a worker that is gone; leaves one alone that is still in the group."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers)
-        await admin.start()
-        try:
-            descriptions = await admin.describe_consumer_groups([self.settings.app_id])
-        finally:
-            await admin.close()
-        members = {member[1] for response in descriptions for group in response.groups for member in group[5]}
+        members = await clients_of(self.settings.bootstrap_servers, self.settings.app_id)
         if writer in members or writer == self.transactional_id:
             return
         log.info("stream.open-transaction-ended", writer=writer)
+        self.watcher.on_transaction_ended()
         await end_transaction_of(self.settings.bootstrap_servers, writer, self.settings.transaction_timeout_ms)
 
     async def _connect(self) -> None:
@@ -178,10 +178,7 @@ class Engine:
         if not self._is_connected:
             settings = self.settings
             self.producer = TransactionalProducer(
-                settings.bootstrap_servers,
-                settings.app_id,
-                self.transactional_id,
-                settings.transaction_timeout_ms,
+                settings.bootstrap_servers, settings.app_id, self.transactional_id, settings.transaction_timeout_ms
             )
             self.log_reader = LogReader(settings.bootstrap_servers)
             await self.producer.start()
@@ -191,15 +188,15 @@ class Engine:
 
     def _hold_back(self, owner: Owner) -> None:
         """Fetch nothing more of a topic that has run ahead; the other one must go on, or both would wait for ever."""
-        most, held = self.settings.buffer_records_max, self._held
+        most, held = self.settings.buffer_records_max, self.held
         for buffer in owner.buffers:
             size = len(buffer.events) + len(buffer.bad)
             if owner.is_stopped or size > most:
                 held |= {buffer.tp}
             elif buffer.tp in held and size <= most // 2:
                 held -= {buffer.tp}
-        if held != self._held:
-            self._held = held
+        if held != self.held:
+            self.held = held
             self.consumer.hold(held)
 
     def _on_done(self, task: "asyncio.Task[None]") -> None:

@@ -42,11 +42,12 @@ class TransactionLoop:
         log_reader: LogReader,
         settings: Settings,
         tokens: Iterator[str],
-        on_round: Callable[[Iterable[Round]], None],
+        on_round: Callable[[Iterable[Round], float], None],
     ) -> None:
         """Take what one assignment fixes, and `tokens` that no other transaction has ever had.
 
-        Owners may be added while it runs; `on_round` is told what was committed.
+        Owners may be added while it runs; `on_round` is told what was committed, and how long
+        that took (s).
         """
         self._owners, self._membership = owners, membership
         self._producer, self._log_reader = producer, log_reader
@@ -113,7 +114,7 @@ class TransactionLoop:
                 if round_ is not None:
                     failpoint("round-built")
                     rounds.append(round_)
-                    records += round_.records + round_.outputs
+                    records += round_.records + len(round_.effects.outputs)
                     await asyncio.sleep(0)  # the transaction under way goes on, and so do heartbeats
         return rounds
 
@@ -156,7 +157,8 @@ class TransactionLoop:
             for tp, position in round_.positions.items():
                 offsets[tp] = (position, progress)
         batches = [batch for round_ in rounds for batch in round_.batches]
+        began_s = time.monotonic()
         await self._producer.commit(batches, offsets, self._membership)
         for round_ in rounds:
             round_.owner.on_committed(round_, token)
-        self._on_round(rounds)
+        self._on_round(rounds, time.monotonic() - began_s)

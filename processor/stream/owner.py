@@ -5,9 +5,10 @@ say so. It never waits.
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import structlog
 from aiokafka import TopicPartition
@@ -55,6 +56,9 @@ class FloodGauge:
         return self._total >= self._window and self._bad > self._total * self._share
 
 
+_type_of = attrgetter("type")
+
+
 @dataclass(frozen=True)
 class Round:
     """What one owner decided: records to write, and the offsets and the progress that go with them."""
@@ -65,7 +69,10 @@ class Round:
     clock_ms: int
     sequence: int
     records: int
-    outputs: int
+    effects: Effects
+    bad: list[BadRecord]
+    lateness_ms: int | None
+    """How long after its due time the first timer of an idle clock fired; None where none did."""
 
 
 class Owner:
@@ -86,6 +93,8 @@ class Owner:
         self.buffers = (InputBuffer(self.inputs[INBOUND], 0), InputBuffer(self.inputs[OUTBOUND], 0))
         self.openings = [0, 0]
         self.counts = self.core.counts
+        self.types: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        """Records read since somebody looked, by side and type."""
         self.waiting_since_s = time.monotonic()
         """Since when (monotonic) it has had input and committed nothing; means nothing while it has none."""
         self._settings = settings
@@ -129,6 +138,7 @@ class Owner:
         records = carrier.records
         decoded = [decode(record.key, record.value, record.timestamp, record.headers) for record in records]
         bad = buffer.add(decoded, records)
+        self.types[side].update(map(_type_of, buffer.events[len(buffer.events) - len(records) + bad :]))
         buffer.taken = carrier.stop
         if records:
             self._note_skew(carrier, wall_clock_ms)
@@ -159,8 +169,12 @@ class Owner:
             for side, buffer in enumerate(self.buffers)
             for letter in buffer.drop_first(sides.count(side, 0, applied))
         ]
+        lateness_ms = None
         if all(ended) and not self.has_input() and self._settings.clock == "live":
+            fired_from = len(effects.outputs)
             self._move_idle_clock(ends.noted_ms, effects)
+            if fired := effects.outputs[fired_from:]:
+                lateness_ms = wall_clock_ms - fired[0].time_ms
         if not (applied or bad or effects):
             return None
         self.token = None
@@ -171,7 +185,9 @@ class Owner:
             self.core.clock_ms,
             self.sequence,
             applied + len(bad),
-            len(effects.outputs),
+            effects,
+            bad,
+            lateness_ms,
         )
         return self._latest
 

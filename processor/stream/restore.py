@@ -56,8 +56,10 @@ class Restorer:
         self._log_reader = log_reader
         self._end_open_transaction = end_open_transaction
 
-    async def restore(self, partitions: list[int]) -> AsyncIterator[tuple[int, RestoredState]]:
-        """Yield each partition's state when it is complete.
+    async def restore(
+        self, partitions: list[int], on_read: Callable[[int, int], None] = lambda _partition, _records: None
+    ) -> AsyncIterator[tuple[int, RestoredState]]:
+        """Yield each partition's state when it is complete; `on_read` is told how many of its records were read.
 
         Raises:
             RestoreError: A record can't be read.
@@ -72,13 +74,13 @@ class Restorer:
         try:
             waiting = iter(partitions)
             while at_once := list(islice(waiting, _AT_ONCE)):
-                async for partition, state in self._read(consumer, at_once):
+                async for partition, state in self._read(consumer, at_once, on_read):
                     yield partition, state
         finally:
             await consumer.stop()
 
     async def _read(
-        self, consumer: AIOKafkaConsumer, partitions: list[int]
+        self, consumer: AIOKafkaConsumer, partitions: list[int], on_read: Callable[[int, int], None]
     ) -> AsyncIterator[tuple[int, RestoredState]]:
         topics = (self._window_state, self._consent_state)
         tps = {partition: [TopicPartition(topic, partition) for topic in topics] for partition in partitions}
@@ -115,6 +117,7 @@ class Restorer:
                 _keep_newest(raw[tp], records)
                 moved_at_s[tp.partition] = time.monotonic()
                 states[tp.partition].records += len(records)
+                on_read(tp.partition, states[tp.partition].records)
 
 
 def _keep_newest(newest: dict[bytes, tuple[int, bytes]], records: list[Any]) -> None:

@@ -13,7 +13,7 @@ late seek or a reset by the client can't slip records in. Nothing is fetched fro
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any, cast
 
 import faust
@@ -142,6 +142,15 @@ class Consumer(driver.Consumer):
     def hold(self, held: Iterable[TopicPartition]) -> None:
         """Fetch nothing more from these partitions until the next call; what was fetched of them is kept."""
         self._thread.thread_loop.call_soon_threadsafe(self._thread.hold, frozenset(held))
+
+    def end_seen(self, tp: TopicPartition) -> int | None:
+        """Tell where a partition ended when it was last fetched from; may be asked in any thread."""
+        state = self._thread._ensure_consumer()._subscription.subscription.assignment
+        return state.state_value(tp).highwater if state is not None and tp in state.tps else None
+
+    def in_thread(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work in the loop of the thread in which aiokafka's consumer lives."""
+        asyncio.run_coroutine_threadsafe(work, self._thread.thread_loop)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         if not self.flow_active:

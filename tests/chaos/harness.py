@@ -72,6 +72,11 @@ class Worker:
         """Its exit code, None while it runs."""
         return self._process.poll()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._note(number.name)

@@ -17,9 +17,9 @@ from unittest.mock import patch
 from aiokafka import TopicPartition
 from aiokafka.record.default_records import DefaultRecord
 
+from processor.kafka import group, protocol
 from processor.kafka import log as log_module
 from processor.kafka import producer as producer_module
-from processor.kafka import protocol
 from processor.settings import Settings
 from processor.stream import assignment, engine, loop, owner, restore
 from tests.chaos.backlog import DAY_MS, HOUR_MS, Wanted, backlog, hostile
@@ -59,7 +59,7 @@ def simulation() -> Iterator[None]:
         (protocol, "FencedSender"): FencedSender,
         (log_module, "AIOKafkaConsumer"): _on_cluster(ConsumerClient),
         (restore, "AIOKafkaConsumer"): _on_cluster(ConsumerClient),
-        (engine, "AIOKafkaAdminClient"): _on_cluster(AdminClient),
+        (group, "AIOKafkaAdminClient"): _on_cluster(AdminClient),
         (engine, "os"): SimpleNamespace(_exit=_exit),
         (engine, "gc"): SimpleNamespace(collect=lambda: 0, freeze=lambda: None),
         (engine, "secrets"): SimpleNamespace(token_hex=lambda size: f"{_current().chance.getrandbits(8 * size):x}"),
@@ -69,7 +69,9 @@ def simulation() -> Iterator[None]:
         time_ns=lambda: _current().cluster.wall_clock_ms * 1_000_000,
         monotonic=lambda: asyncio.get_running_loop().time(),
     )
-    world |= {(module, "time"): time for module in (producer_module, log_module, engine, loop, owner, restore)}
+    world |= {
+        (module, "time"): time for module in (producer_module, log_module, assignment, engine, loop, owner, restore)
+    }
     world |= {(module, "log"): _Log() for module in (assignment, engine, loop, owner)}
     with ExitStack() as stack:
         for (module, name), stand_in in world.items():

@@ -39,8 +39,9 @@ def test_the_help_lists_every_verb_with_its_sentence_whole(
     monkeypatch.setenv("COLUMNS", "80")
     assert exit_code("--help") == 0
     out = capsys.readouterr().out
+    width = max(map(len, VERBS)) + 2
     for verb, sentence in VERBS.items():
-        assert f"  {verb:<8}{sentence}\n" in out
+        assert f"  {verb:<{width}}{sentence}\n" in out
     assert "      janela up\n" in out
 
 

@@ -1,0 +1,80 @@
+"""What an operator's tools ask a worker over HTTP: is it alive, is it ready, and its metrics.
+
+    /livez    200 while its loops turn; the broker's health is not the worker's
+    /readyz   200 while all of its partitions are restored and commit
+    /metrics  the catalogue of `processor.ops.metrics`, in the text format of Prometheus
+
+It answers from a thread and a loop of its own: a loop that stands still can't say so itself, and slow clients hold up
+nobody else.
+"""
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from processor.ops.instruments import Instruments
+
+KEEP_ALIVE_S: Final = 15
+HEADER_BYTES_MAX: Final = 4096
+
+
+class OpsServer:
+    """Answers for the instruments that it is given."""
+
+    def __init__(self, address: str, instruments: "Instruments") -> None:
+        """Take the address, `host:port`; nothing listens before `start`."""
+        host, _, port = address.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
+        self._instruments = instruments
+        self._tried = threading.Event()
+        self._error: OSError | None = None
+
+    def start(self) -> None:
+        """Listen, until the process ends.
+
+        Raises:
+            OSError: The address can't be had.
+        """
+        threading.Thread(target=asyncio.run, args=(self._serve(),), name="ops", daemon=True).start()
+        self._tried.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def _serve(self) -> None:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/livez", self._livez),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_S, max_field_size=HEADER_BYTES_MAX)
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, self._host, self._port).start()
+        except OSError as error:
+            self._error = error
+            return
+        finally:
+            self._tried.set()
+        await asyncio.Event().wait()
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return _answer(self._instruments.dead())
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _answer(self._instruments.unready())
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        self._instruments.measure()
+        text = generate_latest(self._instruments.metrics.registry)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _answer(wrong: list[str]) -> web.Response:
+    return web.Response(status=503 if wrong else 200, text="\n".join(wrong or ["ok"]) + "\n")

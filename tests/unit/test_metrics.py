@@ -1,0 +1,66 @@
+"""The catalogue of metrics, and the page that is made from it."""
+
+import asyncio
+import re
+import time
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from processor.ops import instruments
+from processor.ops.metrics import Metrics, catalogue, page
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+ALLOWED_LABELS = {"topic", "partition", "type", "reason", "cause", "state", "loop"}
+
+
+def test_the_page_says_what_the_catalogue_says() -> None:
+    assert PAGE.read_text("utf-8") == page(), "make docs"
+
+
+def test_each_entry_says_what_it_means_and_what_to_do() -> None:
+    for entry in catalogue():
+        assert re.fullmatch(r"janela_[a-z_]+", entry.name)
+        assert (entry.kind == "counter") == entry.name.endswith("_total")
+        assert set(entry.labels) <= ALLOWED_LABELS
+        for sentence in (entry.meaning, entry.remedy):
+            assert sentence[0].isupper() or sentence.split()[0].rstrip(":.") in _WORDS
+            assert sentence.endswith(".")
+
+
+_WORDS = {"late", "restoring"}
+"""Values of labels, which begin a sentence as they are."""
+
+
+def test_what_is_scraped_is_the_catalogue_and_the_process() -> None:
+    metrics = Metrics()
+    found = {family.name for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())}
+    assert {entry.name.removesuffix("_total") for entry in catalogue()} == {
+        name for name in found if name.startswith("janela_")
+    }
+    assert "process_resident_memory_bytes" in found
+
+
+def test_two_workers_in_one_process_do_not_share_their_counts() -> None:
+    first, second = Metrics(), Metrics()
+    first.transactions.inc()
+    assert first.registry.get_sample_value("janela_transactions_total") == 1
+    assert second.registry.get_sample_value("janela_transactions_total") == 0
+
+
+async def test_a_loop_that_stands_still_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instruments, "PULSE_S", 0.01)
+    monkeypatch.setattr(instruments, "DEAD_S", 0.2)
+    metrics = Metrics()
+    pulse = instruments.Pulse("worker", metrics)
+    beating = asyncio.create_task(pulse.beat())
+    await asyncio.sleep(0.05)
+    assert pulse.is_alive
+    time.sleep(0.3)  # noqa: ASYNC251 (that is the fault)
+    assert not pulse.is_alive
+    await asyncio.sleep(0.05)
+    assert pulse.is_alive
+    assert (metrics.registry.get_sample_value("janela_loop_stall_seconds_sum", {"loop": "worker"}) or 0) > 0.25
+    beating.cancel()

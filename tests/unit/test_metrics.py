@@ -57,10 +57,11 @@ async def test_a_loop_that_stands_still_is_told(monkeypatch: pytest.MonkeyPatch)
     pulse = instruments.Pulse("worker", metrics)
     beating = asyncio.create_task(pulse.beat())
     await asyncio.sleep(0.05)
-    assert pulse.is_alive
+    alive = [pulse.is_alive]
     time.sleep(0.3)  # noqa: ASYNC251 (that is the fault)
-    assert not pulse.is_alive
+    alive.append(pulse.is_alive)
     await asyncio.sleep(0.05)
-    assert pulse.is_alive
+    alive.append(pulse.is_alive)
+    assert alive == [True, False, True]
     assert (metrics.registry.get_sample_value("janela_loop_stall_seconds_sum", {"loop": "worker"}) or 0) > 0.25
     beating.cancel()

@@ -57,8 +57,8 @@ test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; the recor
 bench: setup  ## Measure and print: throughput, latency, restore, memory
 	@$(BIN)/python -m pytest -m bench --timeout 0 -s $(ARGS)
 
-docs: setup  ## Write anew the pages of docs/ that are made from the code
-	@$(BIN)/python -c 'from processor.ops.metrics import page; print(page(), end="")' >docs/metrics.md
+docs: setup  ## Write anew what is made from the code: pages in docs/, the dashboard
+	@$(BIN)/python -m processor.ops.pages
 
 fmt: setup  ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix --exit-zero --quiet && $(BIN)/ruff format

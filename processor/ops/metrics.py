@@ -30,6 +30,11 @@ class Entry(NamedTuple):
     remedy: str
     """What to look at, or to do, where the value is not as it should be."""
 
+    @property
+    def unit(self) -> str:
+        """What is counted or measured: the last word of the name."""
+        return self.name.removesuffix("_total").rpartition("_")[2]
+
 
 def _metric(kind: Any, name: str, labels: Sequence[str], meaning: str, remedy: str, **more: Any) -> Any:
     scraped = f"{PREFIX}{name}{'_total' if kind is Counter else ''}"
@@ -241,20 +246,3 @@ def _of_catalogue() -> list[Field[Any]]:
 def catalogue() -> list[Entry]:
     """Give what there is to know of each metric, in the order of the fields."""
     return [each.metadata["entry"] for each in _of_catalogue()]
-
-
-def page() -> str:
-    """Write the catalogue as a page of Markdown."""
-    lines = [
-        "# Metrics",
-        "",
-        "What `/metrics` on a worker's `JANELA_OPS_ADDRESS` tells, beside the process's own (`process_*`). Made from",
-        "the catalogue (`processor/ops/metrics.py`) by `make docs`.",
-        "",
-        "| name | kind | labels | meaning | what to do |",
-        "|---|---|---|---|---|",
-    ]
-    for entry in catalogue():
-        labels = ", ".join(f"`{label}`" for label in entry.labels)
-        lines.append(f"| `{entry.name}` | {entry.kind} | {labels} | {entry.meaning} | {entry.remedy} |")
-    return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ from tests.tidy import checks
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "tests/tidy/rules.txt"
 
-ENTRY_POINTS = {"processor.__main__", "processor.cli.main", "processor.worker"} | {
+ENTRY_POINTS = {"processor.ops.pages", "processor.__main__", "processor.cli.main", "processor.worker"} | {
     f"processor.cli.{verb}" for verb in VERBS
 }
 """Modules that are started or looked up by name."""

@@ -10,14 +10,18 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from processor.ops import instruments
-from processor.ops.metrics import Metrics, catalogue, page
+from processor.ops.metrics import Metrics, catalogue
+from processor.ops.pages import dashboard, page
 
-PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/metrics.md"
+DASHBOARD = ROOT / "deploy/grafana/janela.json"
 ALLOWED_LABELS = {"topic", "partition", "type", "reason", "cause", "state", "loop"}
 
 
-def test_the_page_says_what_the_catalogue_says() -> None:
+def test_page_and_dashboard_say_what_the_catalogue_says() -> None:
     assert PAGE.read_text("utf-8") == page(), "make docs"
+    assert DASHBOARD.read_text("utf-8") == dashboard(), "make docs"
 
 
 def test_each_entry_says_what_it_means_and_what_to_do() -> None:

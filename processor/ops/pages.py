@@ -1,0 +1,88 @@
+"""What is made from the catalogue of metrics: a page for people, and a dashboard for Grafana."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from processor.ops.metrics import Entry, catalogue
+
+WIDTH: Final = 12
+HEIGHT: Final = 8
+"""Of a panel, in Grafana's grid of 24 columns."""
+
+_PAGE: Final = """\
+# Metrics
+
+What `/metrics` on a worker's `JANELA_OPS_ADDRESS` tells, beside the process's own (`process_*`). Made from the
+catalogue (`processor/ops/metrics.py`) by `make docs`, as is the dashboard, `deploy/grafana/janela.json`.
+
+| name | kind | labels | meaning | what to do |
+|---|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """Write the catalogue as a page of Markdown."""
+    return _PAGE + "".join(
+        f"| `{entry.name}` | {entry.kind} | {', '.join(f'`{label}`' for label in entry.labels)} | {entry.meaning} |"
+        f" {entry.remedy} |\n"
+        for entry in catalogue()
+    )
+
+
+def dashboard() -> str:
+    """Write a dashboard with a panel for each metric, as Grafana imports it."""
+    panels = [_panel(number, entry) for number, entry in enumerate(catalogue())]
+    source = {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
+    whole = {
+        "title": "janela",
+        "uid": "janela",
+        "schemaVersion": 39,
+        "refresh": "15s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [source]},
+        "panels": panels,
+    }
+    return json.dumps(whole, indent=1) + "\n"
+
+
+def _panel(number: int, entry: Entry) -> dict[str, Any]:
+    targets = [
+        {"refId": chr(ord("A") + place), "expr": query, "legendFormat": legend}
+        for place, (query, legend) in enumerate(_queries(entry))
+    ]
+    return {
+        "id": number + 1,
+        "type": "timeseries",
+        "title": entry.name.removeprefix("janela_").removesuffix("_total").replace("_", " "),
+        "description": f"{entry.meaning}\n\n{entry.remedy}",
+        "datasource": {"type": "prometheus", "uid": "${source}"},
+        "gridPos": {"h": HEIGHT, "w": WIDTH, "x": number % 2 * WIDTH, "y": number // 2 * HEIGHT},
+        "fieldConfig": {"defaults": {"unit": "s" if entry.unit == "seconds" else "short"}, "overrides": []},
+        "targets": targets,
+    }
+
+
+def _queries(entry: Entry) -> Iterator[tuple[str, str]]:
+    """Give what to ask Prometheus, and what to call each answer."""
+    labels = ", ".join(entry.labels)
+    legend = " ".join(f"{{{{{label}}}}}" for label in entry.labels) or "all workers"
+    if entry.kind == "histogram":
+        by = ", ".join(("le", *entry.labels))
+        for share in (0.5, 0.99):
+            quantile = f"histogram_quantile({share}, sum by ({by}) (rate({entry.name}_bucket[$__rate_interval])))"
+            yield quantile, f"p{share * 100:g} {legend if entry.labels else ''}".strip()
+        return
+    series = f"rate({entry.name}[$__rate_interval])" if entry.kind == "counter" else entry.name
+    yield f"sum by ({labels}) ({series})" if labels else f"sum({series})", legend
+
+
+def main() -> None:
+    """Write both, in the repository that this is run in (`make docs`)."""
+    Path("docs/metrics.md").write_text(page(), "utf-8")
+    Path("deploy/grafana/janela.json").write_text(dashboard(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

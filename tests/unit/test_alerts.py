@@ -1,0 +1,76 @@
+"""Alerts, runbooks and dashboard: each asks for metrics that there are, and each alert has a page."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from processor.ops.metrics import catalogue
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+PROMETHEUS = DEPLOY / "prometheus"
+PROMTOOL = shutil.which("promtool")
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text("utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def series() -> set[str]:
+    """Give the names that a scrape can have."""
+    names: set[str] = set()
+    for entry in catalogue():
+        histogram = {f"{entry.name}_{part}" for part in ("bucket", "sum", "count")}
+        names |= histogram if entry.kind == "histogram" else {entry.name}
+    return names
+
+
+def asked(query: str) -> set[str]:
+    return set(re.findall(r"\bjanela_\w+", query))
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
+def test_an_alert_asks_for_metrics_that_there_are_and_has_a_runbook(rule: dict[str, Any]) -> None:
+    assert asked(rule["expr"]) <= series()
+    assert (DEPLOY.parent / rule["annotations"]["runbook"]).is_file()
+    assert rule["labels"]["severity"] in ("warning", "critical")
+
+
+def test_no_runbook_is_without_an_alert() -> None:
+    pages = {f"deploy/runbooks/{page.name}" for page in (DEPLOY / "runbooks").iterdir()}
+    assert pages == {rule["annotations"]["runbook"] for rule in rules()}
+
+
+def test_a_runbook_names_metrics_that_there_are() -> None:
+    names = {entry.name for entry in catalogue()}
+    for page in (DEPLOY / "runbooks").iterdir():
+        assert asked(page.read_text("utf-8")) <= names, page.name
+
+
+def test_the_dashboard_asks_for_every_metric_and_no_other() -> None:
+    board = json.loads((DEPLOY / "grafana/janela.json").read_text("utf-8"))
+    found = {name for panel in board["panels"] for target in panel["targets"] for name in asked(target["expr"])}
+    assert found <= series()
+    assert {name.removesuffix("_bucket") for name in found} == {entry.name for entry in catalogue()}
+
+
+def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
+    text = (PROMETHEUS / "alerts_test.yml").read_text("utf-8")
+    for rule in rules():
+        assert f"alertname: {rule['alert']}}}" in text
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="no promtool; Debian's package prometheus has it")
+@pytest.mark.parametrize(
+    "arguments",
+    [("check", "config", "prometheus.yml"), ("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")],
+)
+def test_prometheus_itself_takes_and_fires_them(arguments: tuple[str, ...]) -> None:
+    ran = subprocess.run([str(PROMTOOL), *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr

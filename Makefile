@@ -21,7 +21,7 @@ RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help run setup environment test check test-unit test-sim test-chaos bench docs fmt lock clean
+.PHONY: help run setup environment test check test-unit test-sim test-chaos proof bench docs fmt lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -53,6 +53,12 @@ test-sim: setup  ## Histories in a simulated cluster: SEED=1 HISTORIES=1000
 
 test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; the record goes to RESULTS=.janela/chaos
 	@MINUTES=$(MINUTES) RESULTS=$(RESULTS) $(if $(filter command line environment,$(origin SEED)),SEED=$(SEED)) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
+
+proof: setup  ## All of it: 20,000 histories, then every fault for MINUTES=; writes docs/proof.md
+	@SEED=$(SEED) HISTORIES=20000 RESULTS=$(RESULTS) $(BIN)/python -m pytest tests/sim/test_simulation.py -k befalls --timeout 0
+	@$(MAKE) test-chaos || touch $(RESULTS)/failed
+	@$(BIN)/python -m tests.chaos.table $(RESULTS) >docs/proof.md
+	@! rm $(RESULTS)/failed 2>/dev/null
 
 bench: setup  ## Measure and print: throughput, latency, restore, memory
 	@$(BIN)/python -m pytest -m bench --timeout 0 -s $(ARGS)

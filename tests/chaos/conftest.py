@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,17 @@ from tests.chaos.trial import MINUTES, SEED, Trial
 
 RESULTS: Final = os.environ.get("RESULTS", "")
 
+_PASSED: Final = pytest.StashKey[bool]()
 _trials: Final[list[dict[str, Any]]] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep whether a test's own part has passed, for the entry that its trial makes after it."""
+    report = yield
+    if report.when == "call":
+        item.stash[_PASSED] = report.passed
+    return report
 
 
 @pytest.fixture
@@ -34,6 +44,7 @@ def trial(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) ->
     began_s, trial = time.monotonic(), Trial()
     yield trial
     entry = trial.entry(request.node.name, time.monotonic() - began_s)
+    entry["passed"] = request.node.stash.get(_PASSED, False)
     _trials.append(entry)
     words = [f"seed {trial.seed}", _done(entry["faults"]), *trial.notes, str(trial.verdict or "not judged")]
     with capsys.disabled():

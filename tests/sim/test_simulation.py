@@ -3,6 +3,7 @@
 SEED and HISTORIES in the environment choose which ones; a seed that failed once is in `regressions` for good.
 """
 
+import json
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.sim.history import Story, play, simulation
 from tests.sim.mutants import MUTANTS
 
 SEED = int(os.environ.get("SEED", "1"))
+RESULTS = os.environ.get("RESULTS", "")
 HISTORIES = int(os.environ.get("HISTORIES", "0"))
 SECONDS = 10
 """How long histories are played where their number is not given."""
@@ -35,6 +37,10 @@ def test_whatever_befalls_the_workers_the_model_is_obeyed(capsys: pytest.Capture
             assert not story.faults, told(story)
             count, deaths = count + 1, deaths + story.deaths
     a_minute = count / (time.monotonic() - began_s) * 60
+    if RESULTS:
+        told_of = {"seed": SEED, "histories": count, "deaths": deaths, "a_minute": a_minute, "faults": 0}
+        Path(RESULTS).mkdir(parents=True, exist_ok=True)
+        (Path(RESULTS) / "simulation.json").write_text(json.dumps(told_of) + "\n", "utf-8")
     with capsys.disabled():
         print(f"\n  {count} histories from seed {SEED}, {deaths} deaths, {a_minute:.0f} histories a minute")  # noqa: T201
 

@@ -1,0 +1,110 @@
+"""Nobody's number, name or message comes out of a worker but on the topics: a marked one is put in, and looked for."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from processor.embedded import EmbeddedKafka
+from processor.settings import Settings
+from tests.chaos.backlog import HOUR_MS, Wanted, backlog
+from tests.chaos.harness import Stage, Worker, patience
+from tests.integration.test_ops import free_address
+
+pytestmark = pytest.mark.timeout(300)
+
+READY_S = 90
+MARKS = (b"5599988877", b"kanarienvogel")
+"""In every contact's number, and in every id and text."""
+
+
+@pytest.fixture
+def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+    return Settings(
+        bootstrap_servers=kafka.bootstrap_servers,
+        app_id=f"{topic_prefix}janela",
+        topic_prefix=topic_prefix,
+        partitions=2,
+        clock="event",
+        log_format="json",
+    )
+
+
+def marked(wanted: Wanted) -> Wanted:
+    """Put the marks into a record of the generator, whatever is wrong with it."""
+
+    def with_marks(text: bytes | None) -> bytes | None:
+        if text is None:
+            return None
+        return (
+            text.replace(b"5511900000", MARKS[0])
+            .replace(b"bound.", MARKS[1] + b".")
+            .replace(b"stock", b"kanarienvogel")
+        )
+
+    return wanted._replace(key=with_marks(wanted.key), value=with_marks(wanted.value))
+
+
+async def test_no_number_id_or_text_is_in_logs_metrics_headers_or_the_process_title(
+    settings: Settings, tmp_path: Path
+) -> None:
+    address = free_address()
+    records = [marked(it) for it in backlog(11, 3_000, 90, 1, time.time_ns() // 1_000_000 - 3 * HOUR_MS)]
+    records += [marked(it) for it in hostile_numbers(random.Random(5))]
+    settings = settings.model_copy(update={"partitions": 1})
+    async with Stage.open(settings, tmp_path) as stage:
+        await stage.preload(records)
+        first = stage.worker("first", failpoint="records-delivered:2", ops_address="", log_level="info")
+        assert await first.ended(READY_S) == -signal.SIGKILL
+        await stage.evict(first)
+        worker = stage.worker("second", ops_address=address, log_level="info")
+        await stage.until_consumed(READY_S)
+        async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as answer:
+            metrics = await answer.read()
+        titles = titles_of(worker.pid)
+        dumped = await dumped_by_its_watchdog(stage, worker)
+        letters = [it for found in (await stage.records("dead-letters")).values() for it in found]
+        events = [it for found in (await stage.records("window-opened")).values() for it in found]
+
+    headers = b"".join(name.encode() + (value or b"") for it in letters for name, value in it.headers)
+    said = {"log": dumped, "metrics": metrics, "titles": titles, "headers of dead letters": headers}
+    assert len(letters) > 20
+    assert any(MARKS[0] in it.key and MARKS[1] in it.value for it in events)  # they were in the records
+    assert b"__dlq.message" in headers
+    assert b"janela_records_total" in metrics
+    for where, text in said.items():
+        for mark in MARKS:
+            assert mark not in text, f"{where}: {text[max(text.index(mark) - 200, 0) : text.index(mark) + 50]!r}"
+
+
+def titles_of(pid: int) -> bytes:
+    """Give what process lists show of a process and of its threads; nothing where there is no /proc."""
+    process = Path(f"/proc/{pid}")
+    return b"".join(it.read_bytes() for it in (*process.glob("cmdline"), *process.glob("task/*/comm")))
+
+
+def hostile_numbers(chance: random.Random) -> list[Wanted]:
+    """Give records that hold a number where a message about what is wrong might quote it."""
+    number = "5511900000"
+    bodies = [
+        f'{{"type": "{number}12", "id": "{number}", "business_id": "+{number}", "contact_id": 5, "time": "{number}"}}',
+        f'{{"type": "text", "id": "a", "business_id": "1", "contact_id": "+{number}77", "time": 1795373239}}',
+        f'{{"type": "consent", "scope": "{number}88", "value": "{number}", "id": "a", "business_id": "1", "time": 1}}',
+        f'{{"{number}": {{"{number}": [}}',
+        f"{number}",
+    ]
+    return [
+        Wanted(chance.choice(("inbound", "outbound")), 0, f"whatsapp:1:{number}".encode(), body.encode())
+        for body in bodies
+        for _ in range(4)
+    ]
+
+
+async def dumped_by_its_watchdog(stage: Stage, worker: Worker) -> bytes:
+    """Have a worker write all its stacks as a crash would, end it, and give what both workers have logged."""
+    worker.signal(signal.SIGABRT)  # with PYTHONFAULTHANDLER: every thread's stack, as the watchdog dumps them
+    assert await worker.ended(10 * patience()) == -signal.SIGABRT
+    return b"".join(it.log.read_bytes() for it in stage.workers)

@@ -376,7 +376,7 @@ class Traffic:
         side, event_time_ms, fields = happening
         record = Record(side, event_time_ms, _key(fields), _wire(fields))
         if self._chance(DAMAGED_SHARE):
-            damage = self._random.choice(_DAMAGES)
+            damage = self._random.choice(DAMAGES)
             self._deliver(Record(side, event_time_ms, *damage(record, fields)))
         if self._chance(DOUBLED_SHARE):
             self._deliver_late(record, self._later(event_time_ms, 30 * MINUTE_MS))
@@ -418,7 +418,7 @@ def _wire(fields: dict[str, Any]) -> bytes:
 
 # ------------------------------------------------------------------------- what a careless producer makes of a record
 
-_Damage = Callable[[Record, dict[str, Any]], tuple[bytes, bytes]]
+Damage = Callable[[Record, dict[str, Any]], tuple[bytes, bytes]]
 
 
 def _cut_off(record: Record, fields: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -447,7 +447,7 @@ def _from_the_future(record: Record, fields: dict[str, Any]) -> tuple[bytes, byt
     return record.key, _wire(fields | {"time": "2099" + fields["time"][4:]})
 
 
-_DAMAGES: Final[tuple[_Damage, ...]] = (
+DAMAGES: Final[tuple[Damage, ...]] = (
     _cut_off,
     _without_type,
     _with_a_number_for_an_id,
@@ -455,3 +455,4 @@ _DAMAGES: Final[tuple[_Damage, ...]] = (
     _under_the_wrong_key,
     _from_the_future,
 )
+"""Each gives key and value of a record that can't be read."""

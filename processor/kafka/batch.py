@@ -14,11 +14,11 @@ _UNCOMPRESSED: Final = 0
 
 
 class Batch(BatchBuilder):
-    """Records of one transaction for one partition of one topic, all of one timestamp (ms since the epoch)."""
+    """Records for one partition, of one transaction or of none, all of one timestamp (ms since the epoch)."""
 
-    def __init__(self, tp: TopicPartition, timestamp_ms: int) -> None:
+    def __init__(self, tp: TopicPartition, timestamp_ms: int, *, is_transactional: bool = True) -> None:
         """Begin an empty one."""
-        super().__init__(BATCH_BYTES_MAX, _UNCOMPRESSED, is_transactional=True)
+        super().__init__(BATCH_BYTES_MAX, _UNCOMPRESSED, is_transactional=is_transactional)
         self.tp = tp
         self._timestamp_ms = timestamp_ms
 

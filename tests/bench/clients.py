@@ -1,32 +1,41 @@
-"""The generator and the receiver as processes of their own, so that neither is what is measured."""
+"""The load and the receiver as processes of their own, so that neither is what is measured."""
 
 import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 import msgspec
 
 from tests.bench.receive import READY, Delays, Watch
 from tests.bench.scene import WITHIN_S, Bench
-from tests.chaos.harness import ROOT
+from tests.chaos.harness import ROOT, environment
 
 
 @asynccontextmanager
-async def running(module: str, order: Any) -> AsyncIterator[Process]:
-    """Run a module of this package, with its order as JSON; it is gone at the end."""
-    order_json = msgspec.json.encode(order).decode()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", f"tests.bench.{module}", order_json, stdout=PIPE, cwd=ROOT
-    )
+async def _running(*command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Process]:
+    """Run a module; it is gone at the end."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", *command, stdout=PIPE, cwd=ROOT, env=env)
     try:
         yield process
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@asynccontextmanager
+async def loading(bench: Bench, rate: int, seconds: float) -> AsyncIterator[Process]:
+    """Put open-loop traffic on the inputs, of which each event makes one output.
+
+    Every second event is a new customer's first message, the others are sends to those who wrote a second ago.
+    """
+    once = ["--popularity", "once", "--contacts", str(int(rate * seconds)), "--outbound", "0.5"]
+    types = ["--inbound-types", "text=1", "--outbound-types", "text=1", "--text-bytes", "12"]
+    options = [*once, *types, "--rate", str(rate), "--seconds", str(seconds), "--json"]
+    async with _running("processor", "load", *options, env=environment(bench.settings, "load")) as process:
+        yield process
 
 
 async def result(process: Process) -> bytes:
@@ -54,7 +63,7 @@ async def receiving(
     """Have a receiver stand at the ends of topics of the contract."""
     names = [bench.names[topic] for topic in topics]
     watch = Watch(bench.settings.bootstrap_servers, names, bench.settings.partitions, wanted, warm_up_s, quiet_s)
-    async with running("receive", watch) as process:
+    async with _running("tests.bench.receive", msgspec.json.encode(watch).decode()) as process:
         assert process.stdout is not None
         assert (await process.stdout.readline()).decode().strip() == READY
         yield Receiving(process)

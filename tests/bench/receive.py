@@ -1,7 +1,7 @@
 """A consumer of outputs, as a process of its own: ``python -m tests.bench.receive '{…}'``.
 
 Notes of each output when it came and since when it was due: a window's end since that end, anything else since the
-moment that the generator wrote into its cause's id. Says "ready" when it stands at the topics' ends, and at the end
+moment that the load wrote into its cause's id. Says "ready" when it stands at the topics' ends, and at the end
 what it has measured.
 """
 

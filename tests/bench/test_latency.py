@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from processor.embedded import EmbeddedKafka
-from tests.bench.clients import receiving, result, running
-from tests.bench.generate import Schedule
+from tests.bench.clients import loading, receiving, result
 from tests.bench.report import Figures, load, tell
 from tests.bench.scene import opened, progress, size
 
@@ -45,18 +44,16 @@ async def _measured(kafka: EmbeddedKafka, prefix: str, folder: Path, rate: int, 
         outputs = ("window-opened", "send-accepted", "send-rejected")
         async with receiving(bench, *outputs, wanted=events, warm_up_s=WARM_UP_S) as receiver:
             load_before, cpu_before_s, began_s = load(), worker.cpu_s(), time.monotonic()
-            inbound, outbound = (bench.names[topic] for topic in ("messages.inbound", "messages.outbound"))
-            schedule = Schedule(bench.settings.bootstrap_servers, inbound, outbound, partitions, rate, SECONDS)
             async with (
-                running("generate", schedule) as generator,
+                loading(bench, rate, SECONDS) as loader,
                 progress(f"{partitions} partitions, {rate:,} events/s", events),
             ):
-                generated, delays = await asyncio.gather(result(generator), receiver.delays())
+                loaded, delays = await asyncio.gather(result(loader), receiver.delays())
             cpu_s, took_s = worker.cpu_s() - cpu_before_s, time.monotonic() - began_s
         counts = await worker.stopped()
     assert counts["records"] == delays.received == delays.different == events
     assert delays.refused == 0
-    sent = json.loads(generated)
+    sent = json.loads(loaded)
     return {
         "partitions": partitions,
         "events/s": rate,
@@ -65,13 +62,13 @@ async def _measured(kafka: EmbeddedKafka, prefix: str, folder: Path, rate: int, 
         "p99, ms": delays.p99,
         "max, ms": delays.most,
         "events counted": delays.counted,
-        "taken up by the generator, p99, ms": sent["behind_p99"],
-        "acknowledged to the generator, p50, ms": sent["acked_p50"],
-        "acknowledged to the generator, p99, ms": sent["acked_p99"],
+        "taken up by the load, p99, ms": sent["behind_ms"]["p99"],
+        "acknowledged to the load, p50, ms": sent["acknowledged_ms"]["p50"],
+        "acknowledged to the load, p99, ms": sent["acknowledged_ms"]["p99"],
         "decided by the worker, p50, ms": delays.decided_p50,
         "decided by the worker, p99, ms": delays.decided_p99,
         "worker's share of a core": round(cpu_s / took_s, 2),
-        "generator's CPU, s": sent["cpu_s"],
+        "load's CPU, s": sent["cpu_s"],
         "receiver's CPU, s": delays.cpu_s,
         "transactions": counts["transactions"],
         "load average": f"{load_before} to {load()}",

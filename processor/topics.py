@@ -26,6 +26,9 @@ CREATE_SECONDS: Final = 60
 REPLICATED_BROKERS_MIN: Final = 3
 """From this number of brokers on, too few copies are a warning; on fewer there is no room for more."""
 
+INPUTS: Final = ("messages.inbound", "messages.outbound")
+"""What the platform writes, in the contract's names."""
+
 INTERNAL_TOPICS: Final = {
     "__consumer_offsets": ("offsets.topic.replication.factor", "min.insync.replicas"),
     "__transaction_state": ("transaction.state.log.replication.factor", "transaction.state.log.min.isr"),
@@ -134,6 +137,27 @@ async def survey(settings: Settings) -> Cluster:
             defaults = (await _configurations(admin, ConfigResourceType.BROKER, [broker]))[broker]
             found |= {name: _to_come(name, defaults) for name in to_come}
         return Cluster(len(brokers), found)
+
+
+async def input_topics(settings: Settings) -> list[FoundTopic]:
+    """Ask for the two input topics, inbound first.
+
+    Raises:
+        BrokerAwayError: No broker answers.
+        ClusterError: A topic is missing, or the two have not the same number of partitions.
+    """
+    found, ours = (await survey(settings)).topics, names(settings)
+    wanted = [ours[name] for name in INPUTS]
+    if missing := [name for name in wanted if name not in found]:
+        raise ClusterError(
+            f"topics: found none named {', '.join(missing)} at {settings.bootstrap_servers}; create them with"
+            f" `{variable('topic_prefix')}={settings.topic_prefix} janela topics apply`"
+        )
+    topics = [found[name] for name in wanted]
+    if len({topic.partitions for topic in topics}) > 1:
+        counts = " and ".join(str(topic.partitions) for topic in topics)
+        raise ClusterError(f"{', '.join(wanted)}: found {counts} partitions, expected one number for both")
+    return topics
 
 
 async def check(settings: Settings) -> list[Problem]:

@@ -14,6 +14,7 @@ import typer
 from processor.cli.config import BootstrapServers, ConfigFile, load_settings
 
 if TYPE_CHECKING:
+    from processor.cli.progress import Progress
     from processor.load.crew import Begin
     from processor.load.scenario import Scenario
     from processor.load.tally import Tally
@@ -25,7 +26,7 @@ READY_S: Final = 0.2
 """From when all processes are ready to the first record."""
 BEHIND_MS: Final = 1000
 """A schedule that was kept worse than that, for one record of a hundred, is told."""
-LINES_EVERY_S: Final = 5
+LOGGED_EVERY_S: Final = 5
 
 Number = float | None
 
@@ -178,18 +179,13 @@ def _moment_us(text: str) -> int:
 
 
 async def _load(settings: "Settings", scenario: "Scenario", span: Span, processes: int) -> "tuple[Tally, Begin]":
-    from processor.cli.cluster import partitions_of, refusals_told
+    from processor.cli.cluster import refusals_told
+    from processor.cli.progress import progress_shown
     from processor.load.crew import Begin, Order, follow
-    from processor.topics import ClusterError, names
+    from processor.topics import input_topics
 
-    ours = names(settings)
-    topics = ours["messages.inbound"], ours["messages.outbound"]
-    counts = await partitions_of(settings, topics)
-    partitions = counts[topics[0]]
-    if counts[topics[1]] != partitions:
-        raise ClusterError(
-            f"{topics[0]} has {partitions} partitions, {topics[1]} {counts[topics[1]]}: not co-partitioned"
-        )
+    inbound, outbound = await input_topics(settings)
+    partitions = inbound.partitions
     if processes > partitions:
         raise typer.BadParameter(
             f"found {processes}, at most one for each of {partitions} partitions", param_hint="--processes"
@@ -205,55 +201,36 @@ async def _load(settings: "Settings", scenario: "Scenario", span: Span, processe
         begun = span.begin()
         return begun
 
-    order = Order(settings.bootstrap_servers, topics, partitions, scenario.model_dump(), shards=processes)
-    progress = Progress(span.events)
-    try:
-        with refusals_told(settings):
-            return await follow(order, begin, progress.note, stopped), begun
-    finally:
-        progress.close()
+    order = Order(
+        settings.bootstrap_servers, (inbound.name, outbound.name), partitions, scenario.model_dump(), shards=processes
+    )
+    with progress_shown(LOGGED_EVERY_S) as progress, refusals_told(settings):
+        return await follow(order, begin, Told(progress, span.events).note, stopped), begun
 
 
 # --------------------------------------------------------------------------------------------------- on stderr
 
 
-class Progress:
-    """Says on stderr how it goes: a line that replaces the last one where it is a terminal, else one now and then."""
+class Told:
+    """Tells on stderr how a load goes, with the rate since it last did."""
 
-    def __init__(self, events: int) -> None:
-        """Take how many there will be."""
-        from rich.console import Console
-
-        self._status = Console(stderr=True, highlight=False).status("getting ready")
-        self._events = events
-        self._before: tuple[float, int] | None = None
-        self._told_s = time.monotonic()
-        if self._status.console.is_terminal:
-            self._status.start()
+    def __init__(self, progress: "Progress", events: int) -> None:
+        """Take how many records there will be."""
+        self._progress, self._events = progress, events
+        self._before_s, self._before = time.monotonic(), 0
 
     def note(self, tally: "Tally") -> None:
         """Take note of how far it is."""
         now_s = time.monotonic()
-        if not tally.made:
-            self._before = now_s, 0
-            return
-        if not self._status.console.is_terminal and now_s - self._told_s < LINES_EVERY_S:
-            return
-        before_s, before = self._before or (self._told_s, 0)
-        rate = (tally.acknowledged - before) / max(now_s - before_s, 1e-3)
-        self._before, self._told_s = (now_s, tally.acknowledged), now_s
-        text = (
-            f"{tally.acknowledged:,} of {self._events:,}  {rate:,.0f}/s  in flight {tally.in_flight:,}"
-            f"  behind {tally.behind_us / 1000:,.0f} ms  errors {tally.failed:,}"
+        rate = (tally.acknowledged - self._before) / (now_s - self._before_s)
+        self._before_s, self._before = now_s, tally.acknowledged
+        self._progress.note(
+            "sending",
+            tally.acknowledged,
+            self._events,
+            f", {rate:,.0f} a second, in flight {tally.in_flight:,}, behind {tally.behind_us / 1000:,.0f} ms,"
+            f" errors {tally.failed:,}",
         )
-        if self._status.console.is_terminal:
-            self._status.update(text)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Take the line away."""
-        self._status.stop()
 
 
 # --------------------------------------------------------------------------------------------------- on stdout

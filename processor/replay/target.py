@@ -16,9 +16,9 @@ from aiokafka.errors import KafkaError
 from processor.codec.keys import partition_of
 from processor.kafka.batch import BATCH_BYTES_MAX
 from processor.replay.records import SIDES, StoredRecord, is_at_home
-from processor.replay.topics import INPUT, input_topics
+from processor.replay.topics import INPUT
 from processor.settings import Settings
-from processor.topics import ClusterError
+from processor.topics import ClusterError, input_topics
 
 REPLAY_ID: Final = "replay-id"
 REPLAY_SOURCE: Final = "replay-source"

@@ -8,10 +8,10 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from processor.replay.records import SIDES, Side, StoredRecord, Timed, event_time_ms
+from processor.replay.records import Side, StoredRecord, Timed, event_time_ms
 from processor.replay.selection import Selection
-from processor.settings import Settings, variable
-from processor.topics import ClusterError, FoundTopic, survey
+from processor.settings import Settings
+from processor.topics import ClusterError, input_topics
 
 INPUT: Final = "messages."
 BUFFERED_MAX: Final = 5_000
@@ -30,27 +30,6 @@ async def topic_source(settings: Settings, selection: Selection) -> "TopicSource
     """
     partitions = (await input_topics(settings))[0].partitions
     return TopicSource(settings.bootstrap_servers, settings.topic_prefix, partitions, selection)
-
-
-async def input_topics(settings: Settings) -> list[FoundTopic]:
-    """Ask for the two input topics under the settings' prefix.
-
-    Raises:
-        BrokerAwayError: No broker answers.
-        ClusterError: A topic is missing, or the two have not the same number of partitions.
-    """
-    found = (await survey(settings)).topics
-    names = [f"{settings.topic_prefix}{INPUT}{side}" for side in SIDES]
-    if missing := [name for name in names if name not in found]:
-        raise ClusterError(
-            f"topics: found none named {', '.join(missing)} at {settings.bootstrap_servers}; create them with"
-            f" `{variable('topic_prefix')}={settings.topic_prefix} janela topics apply`"
-        )
-    topics = [found[name] for name in names]
-    if len({topic.partitions for topic in topics}) > 1:
-        counts = " and ".join(str(topic.partitions) for topic in topics)
-        raise ClusterError(f"{', '.join(names)}: found {counts} partitions, expected one number for both")
-    return topics
 
 
 class TopicSource:

@@ -249,7 +249,7 @@ async def test_wrong_options_and_missing_topics_are_refused_in_a_line(settings: 
         (("--profile", "day", "--seconds", "60", "--start", "-1h"), settings, "would lie in the future"),
         (("--start", "soon"), settings, "expected RFC 3339 with a zone, or how long ago"),
         (("--processes", str(PARTITIONS + 1)), settings, f"at most one for each of {PARTITIONS} partitions"),
-        ((), nowhere, "create them with `janela topics apply`"),
+        ((), nowhere, "janela topics apply`"),
     ):
         code, out, err = await load(of, *arguments)
         assert (code, out) == (2, ""), arguments
@@ -272,4 +272,8 @@ async def test_without_a_terminal_progress_is_lines_and_the_summary_is_for_peopl
     assert code == 0
     assert out.splitlines()[0].startswith("1,400 of 1,400 records in 7.")
     assert "seed 3" in out.splitlines()[-1]
-    assert [line for line in err.splitlines() if " of 1,400  " in line and "in flight" in line and "errors 0" in line]
+    assert [
+        line
+        for line in err.splitlines()
+        if " of 1,400 records, " in line and "in flight" in line and "errors 0" in line
+    ]

@@ -15,7 +15,7 @@ from processor.cli.config import BootstrapServers, ConfigFile, load_settings
 
 if TYPE_CHECKING:
     from processor.cli.progress import Progress
-    from processor.load.crew import Begin
+    from processor.load.crew import Begin, Order
     from processor.load.scenario import Scenario
     from processor.load.tally import Tally
     from processor.settings import Settings
@@ -178,19 +178,30 @@ def _moment_us(text: str) -> int:
     )
 
 
-async def _load(settings: "Settings", scenario: "Scenario", span: Span, processes: int) -> "tuple[Tally, Begin]":
-    from processor.cli.cluster import refusals_told
-    from processor.cli.progress import progress_shown
-    from processor.load.crew import Begin, Order, follow
+async def ordered(settings: "Settings", scenario: "Scenario", processes: int) -> "Order":
+    """Look at the topics, and make the order for so many processes.
+
+    Raises:
+        ClusterError: No broker answers, or a topic is missing or not as it must be.
+    """
+    from processor.load.crew import Order
     from processor.topics import input_topics
 
     inbound, outbound = await input_topics(settings)
-    partitions = inbound.partitions
-    if processes > partitions:
+    if processes > inbound.partitions:
         raise typer.BadParameter(
-            f"found {processes}, at most one for each of {partitions} partitions", param_hint="--processes"
+            f"found {processes}, at most one for each of {inbound.partitions} partitions", param_hint="--processes"
         )
+    topics = inbound.name, outbound.name
+    return Order(settings.bootstrap_servers, topics, inbound.partitions, scenario.model_dump(), shards=processes)
 
+
+async def _load(settings: "Settings", scenario: "Scenario", span: Span, processes: int) -> "tuple[Tally, Begin]":
+    from processor.cli.cluster import refusals_told
+    from processor.cli.progress import progress_shown
+    from processor.load.crew import Begin, follow
+
+    order = await ordered(settings, scenario, processes)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -201,9 +212,6 @@ async def _load(settings: "Settings", scenario: "Scenario", span: Span, processe
         begun = span.begin()
         return begun
 
-    order = Order(
-        settings.bootstrap_servers, (inbound.name, outbound.name), partitions, scenario.model_dump(), shards=processes
-    )
     with progress_shown(LOGGED_EVERY_S) as progress, refusals_told(settings):
         return await follow(order, begin, Told(progress, span.events).note, stopped), begun
 

@@ -45,6 +45,7 @@ VERBS: Final = {
     "replay": "Put a range, or an archive, under another prefix.",
     "send": "Put one event on an input topic, and say where it lies.",
     "load": "Put open-loop traffic on the input topics, from a scenario and a seed.",
+    "measure": "Put a load on what runs, and report latency, throughput, lag.",
 }
 """What `janela --help` says of each verb; the verb is the function of its name in the module of its name."""
 
@@ -66,6 +67,8 @@ def _verb(name: str) -> Any:
         app = typer.Typer(add_completion=False)
         app.command(name)(getattr(module, name))
     app.rich_markup_mode = None
+    if app.registered_callback:
+        app.registered_callback.help = laid_out(inspect.getdoc(app.registered_callback.callback) or "")
     for command in app.registered_commands:
         command.help = laid_out(command.help or inspect.getdoc(command.callback) or "")
     return typer.main.get_command(app)

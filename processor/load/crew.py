@@ -51,13 +51,17 @@ class Begin(msgspec.Struct):
 OnTally = Callable[[Tally], None]
 
 
-async def follow(order: Order, begin: Callable[[], Begin], on_tally: OnTally, stopped: asyncio.Event) -> Tally:
+async def follow(
+    order: Order, begin: Callable[[], Begin], on_tally: OnTally, stopped: asyncio.Event, *, apart: bool = False
+) -> Tally:
     """Follow the schedule with as many processes as the order has shards; `begin` is asked when all are ready.
+
+    One alone is this process itself, unless it is to be `apart`.
 
     Raises:
         CrewError: A process ended by itself; the others are stopped.
     """
-    if order.shards == 1:
+    if order.shards == 1 and not apart:
         return await _alone(order, begin, on_tally, stopped)
     return await _together(order, begin, on_tally, stopped)
 

@@ -43,10 +43,10 @@ async def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
     return settings
 
 
-async def started(settings: Settings, *arguments: str) -> Process:
-    """Begin a load."""
+async def started(settings: Settings, *arguments: str, verb: str = "load") -> Process:
+    """Begin a load, or a verb that makes one."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "processor", "load", *arguments),
+        *(sys.executable, "-m", "processor", verb, *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(settings, "load") | {"PYTHONPATH": str(ROOT)},

@@ -332,14 +332,14 @@ def test_a_scenario_that_was_written_down_is_the_same_again() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(-5, 10**9), min_size=1, max_size=200), st.sampled_from([0.5, 0.9, 0.99, 1.0]))
-def test_a_quantile_of_delays_is_right_to_two_in_a_hundred(delays_us: list[int], share: float) -> None:
+def test_a_quantile_of_delays_is_right_to_five_in_a_thousand(delays_us: list[int], share: float) -> None:
     delays = Delays()
     for delay_us in delays_us:
         delays.note(delay_us)
     ordered = sorted(max(delay_us, 0) for delay_us in delays_us)
     exact_ms = next(us for n, us in enumerate(ordered, 1) if n >= share * len(ordered)) / 1000
     (found_ms,) = delays.quantiles_ms(share)
-    assert exact_ms - 0.01 <= found_ms <= exact_ms * 1.0203 + 0.01
+    assert exact_ms - 0.01 <= found_ms <= exact_ms * 1.00502 + 0.01
 
 
 def test_tallies_of_several_processes_add_up() -> None:

@@ -1,0 +1,107 @@
+"""`janela measure` on a real broker and a real worker: all that was sent is accounted for."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from processor.embedded import EmbeddedKafka
+from processor.settings import Settings
+from tests.chaos.harness import Stage, Worker, patience
+from tests.integration.test_load import ended, started
+
+pytestmark = pytest.mark.timeout(240)
+
+PARTITIONS = 2
+EVENTS = 1200
+
+
+@pytest.fixture
+def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+    return Settings(
+        bootstrap_servers=kafka.bootstrap_servers,
+        app_id=f"{topic_prefix}janela",
+        topic_prefix=topic_prefix,
+        partitions=PARTITIONS,
+        log_format="json",
+    )
+
+
+async def at_work(stage: Stage) -> Worker:
+    """Start a worker and wait until it has its partitions."""
+    worker = stage.worker("w")
+    await stage.until("it is restored", lambda: any("stream.restored" in line for line in worker.lines()), 90)
+    return worker
+
+
+async def test_a_run_accounts_for_every_event_and_tells_of_delays_lag_and_the_worker(
+    settings: Settings, tmp_path: Path
+) -> None:
+    scenario = tmp_path / "once.toml"
+    scenario.write_text('popularity = "once"\noutbound = 0.5\n[inbound_types]\ntext = 1\n[outbound_types]\ntext = 1\n')
+    async with Stage.open(settings, tmp_path) as stage:
+        worker = await at_work(stage)
+        files = ("--report", str(tmp_path / "a.json"), "--html", str(tmp_path / "a.html"))
+        process = await started(
+            settings, "--scenario", str(scenario), "--rate", "300", "--seconds", "4", *files,
+            "--worker", str(worker.pid), "--drain", str(60 * patience()), "--json", verb="measure",
+        )  # fmt: skip
+        code, out, err = await ended(process)
+        assert code == 0, err
+    found = json.loads(out)
+    assert found["is_whole"]
+    assert found["events"] == found["sent"] == EVENTS
+    # each message of this scenario opens a window, and each send finds one open
+    assert found["received"] == EVENTS == sum(found["outputs"].values())
+    assert found["outputs"]["send-rejected"] == 0
+    assert sum(quantiles["count"] for quantiles in found["latency_by_topic"].values()) == EVENTS
+    latency = found["latency"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p999"] <= latency["max"]
+    assert found["lag_end"] == 0
+    (meter,) = found["workers"]
+    assert meter["pid"] == worker.pid
+    assert meter["cpu_s"] > 0
+    assert meter["rss_max_mb"] > 20
+    samples = found["samples"]
+    assert (samples[-1]["sent"], samples[-1]["received"], samples[-1]["lag"]) == (EVENTS, EVENTS, 0)
+    assert json.loads((tmp_path / "a.json").read_text()) == found
+    assert (tmp_path / "a.html").read_text().count("<svg") == 5
+
+
+async def test_a_worker_that_stands_still_is_in_the_latency_and_in_the_lag(settings: Settings, tmp_path: Path) -> None:
+    """The load goes on meanwhile, so a pause of two seconds is the delay of what was due at its begin."""
+    async with Stage.open(settings, tmp_path) as stage:
+        worker = await at_work(stage)
+        process = await started(settings, "--rate", "200", "--seconds", "5", "--json", verb="measure")
+        await stage.until_moved(within_s=60 * patience())
+        worker.signal(signal.SIGSTOP)
+        await stage.until("there is lag", lambda: _is_behind(stage, 350), 30)
+        worker.signal(signal.SIGCONT)
+        code, out, err = await ended(process)
+        assert code == 0, err
+    found = json.loads(out)
+    assert found["latency"]["max"] > 1500
+    assert found["lag_max"] > 100
+    assert found["lag_end"] == 0
+
+
+async def _is_behind(stage: Stage, records: int) -> bool:
+    return await stage.lag() >= records
+
+
+async def test_with_no_worker_it_says_that_not_all_was_consumed(settings: Settings, tmp_path: Path) -> None:
+    async with Stage.open(settings, tmp_path):
+        process = await started(settings, "--rate", "100", "--seconds", "1", "--drain", "1", verb="measure")
+        code, out, err = await ended(process)
+    assert code == 1, err
+    assert "not all of the schedule was sent, or not all of it consumed" in out
+
+
+async def test_a_process_that_is_not_there_is_refused_as_a_worker(settings: Settings) -> None:
+    gone = await asyncio.create_subprocess_exec("true")
+    await gone.wait()
+    code, out, err = await ended(await started(settings, "--worker", str(gone.pid), verb="measure"))
+    assert (code, out) == (2, "")
+    assert "no process here has the id" in err

@@ -1,0 +1,208 @@
+"""What `janela measure` counts, and how it shows it: whose outputs are whose, quantiles, plots that can be parsed."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from processor.cli.measure import measure_app
+from processor.codec.times import format_time
+from processor.load.crew import Begin
+from processor.load.scenario import Scenario
+from processor.load.tally import Delays
+from processor.measure.gauges import Sample, Workers, read_meter
+from processor.measure.page import page
+from processor.measure.receiver import Delivery
+from processor.measure.report import Quantiles, Report, WorkerFigures, figures, total
+
+START_US = 1_795_373_239_000_000  # Sun 22 Nov 2026 18:47:19 UTC
+BEGIN = Begin(begin_us=START_US + 3_600_000_000, start_us=START_US)  # the schedule's times lie an hour back
+
+
+def output(moment_us: int = START_US, seed: int = 1, number: int = 0, **changed: Any) -> bytes:
+    """Give an output as a worker writes it, of a record that was due at that moment of the schedule."""
+    cause = {"id": f"load-{seed}-{number}.{moment_us}", "type": "text"}
+    event = {"id": f"e{seed}.{number}", "time": format_time(moment_us // 1000), "data": {"cause": cause}} | changed
+    return json.dumps(event).encode()
+
+
+def begun() -> Delivery:
+    delivery = Delivery(seed=1)
+    delivery.begin(BEGIN)
+    return delivery
+
+
+def new_report(**changed: Any) -> Report:
+    delays = Delays()
+    for ms in range(1, 1001):
+        delays.note(ms * 1000)
+    samples = [
+        Sample(float(n), n * 100, n * 90, n % 7, 1.5 * n, None if n == 3 else 4.0 * n, [0.5], [80.0])
+        for n in range(1, 9)
+    ]
+    fields: dict[str, Any] = {
+        "at": "2026-11-22T19:47:19.000Z", "scenario": Scenario().model_dump(), "events": 800, "sent": 800,
+        "send_seconds": 8.0, "sent_a_second": 100.0, "load_behind": Quantiles.of(Delays()),
+        "load_acknowledged": Quantiles.of(delays), "outputs": {"window-opened": 700}, "received": 700, "seconds": 8.5,
+        "events_a_second": 94.1, "latency": Quantiles.of(delays), "latency_by_topic": {},
+        "timer_lateness": Quantiles.of(Delays()), "lag_max": 6, "lag_end": 0,
+        "workers": [WorkerFigures(17, 4.0, 5000.0, 80.0)], "samples": samples, "is_whole": True,
+    }  # fmt: skip
+    return Report(**fields | changed)
+
+
+# ---------------------------------------------------------------------------------------------- what has come, and when
+
+
+def test_latency_counts_from_the_moment_in_the_schedule_wherever_its_times_lie() -> None:
+    delivery = begun()
+    delivery.note("window-opened", output(START_US + 500_000), BEGIN.begin_us + 750_000)
+    assert delivery.received == 1
+    assert total(delivery.delays).most_us == delivery.lately.most_us == 250_000
+    assert delivery.delays["window-opened"].quantiles_ms(1.0) == [250.0]
+
+
+def test_a_verdict_bears_its_send_and_is_the_loads_too() -> None:
+    delivery = begun()
+    data = {"send": {"id": f"load-1-7.{START_US}", "type": "text"}, "reason": "window-open"}
+    delivery.note("send-accepted", output(data=data), BEGIN.begin_us + 10_000)
+    assert delivery.delays["send-accepted"].most_us == 10_000
+
+
+def test_what_another_load_or_nobodys_load_brought_about_is_counted_but_not_timed() -> None:
+    delivery = begun()
+    delivery.note("window-opened", output(seed=2), BEGIN.begin_us)
+    delivery.note("window-opened", output(START_US - 1, number=1), BEGIN.begin_us)  # the same seed, some time ago
+    delivery.note("window-opened", output(data={"cause": {"id": "in-1"}}), BEGIN.begin_us)
+    assert (delivery.counts["window-opened"], delivery.received, total(delivery.delays).buckets) == (3, 0, {})
+
+
+def test_the_second_verdict_on_a_send_is_not_timed() -> None:
+    delivery = begun()
+    for came_us in (1000, 900_000):
+        delivery.note("send-rejected", output(), BEGIN.begin_us + came_us)
+    assert (delivery.counts["send-rejected"], delivery.received) == (2, 1)
+    assert delivery.delays["send-rejected"].most_us == 1000
+
+
+def test_a_windows_end_is_late_by_the_wall_clock_if_it_was_due_since_the_begin() -> None:
+    delivery, expired = begun(), {"reason": "expired"}
+    due_us = BEGIN.begin_us + 2_000_000
+    delivery.note("window-closed", output(time=format_time(due_us // 1000), data=expired), due_us + 70_000)
+    delivery.note("window-closed", output(time=format_time(BEGIN.begin_us // 1000 - 1), data=expired), due_us)
+    refused = {"reason": "provider-refused"}
+    delivery.note("window-closed", output(time=format_time(due_us // 1000), data=refused), due_us + 500_000)
+    assert delivery.lateness.most_us == 70_000
+    assert sum(delivery.lateness.buckets.values()) == 1
+    assert delivery.received == 0
+
+
+def test_what_comes_before_the_begin_is_only_counted() -> None:
+    delivery = Delivery(seed=1)
+    delivery.note("window-opened", output(), BEGIN.begin_us)
+    assert (delivery.counts["window-opened"], delivery.received) == (1, 0)
+
+
+# -------------------------------------------------------------------------------------------------------------- meters
+
+
+def test_a_process_that_works_is_seen_to_use_a_core_and_one_that_is_gone_to_use_none() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            workers, rss_mb = Workers([busy.pid]), [0.0]
+            while workers.cpu_s(busy.pid) <= 0.2 or rss_mb[0] <= 1:  # it may use its first time before it has memory
+                cpu, rss_mb = workers.read()
+                assert cpu[0] >= 0
+            assert rss_mb[0] < 1000
+        finally:
+            busy.kill()
+    assert read_meter(busy.pid) is None
+    assert workers.read() == ([0.0], [0.0])
+    assert workers.cpu_s(busy.pid) > 0.2
+    assert workers.rss_max_mb[busy.pid] > 1
+    assert read_meter(os.getpid()) is not None
+
+
+# ------------------------------------------------------------------------------------------------------------- reports
+
+
+def test_quantiles_are_those_of_the_delays() -> None:
+    found = new_report().latency
+    assert (found.count, found.max) == (1000, 1000)
+    assert [found.p50, found.p90, found.p99, found.p999] == pytest.approx([500, 900, 990, 999], rel=0.006)
+
+
+def test_a_report_that_was_kept_is_the_same_again() -> None:
+    report = new_report()
+    assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
+
+
+def test_figures_leave_out_what_was_not_measured() -> None:
+    found, without = figures(new_report()), figures(new_report(workers=[], latency=Quantiles.of(Delays())))
+    assert found["latency p50, ms"] == pytest.approx(500, rel=0.006)
+    assert found["workers' CPU an event, us"] == 5000
+    assert not any(name.startswith(("latency", "workers", "timer")) for name in without)
+
+
+def test_the_page_holds_all_figures_and_a_plot_of_each_meter_and_asks_nothing_of_a_network() -> None:
+    text = page(new_report(scenario={"business_id": "<script>"}))
+    plots = re.findall(r"<svg.*?</svg>", text)
+    assert [len(ET.fromstring(plot).findall("polyline")) for plot in plots] == [2, 2, 1, 1, 1]
+    for name in figures(new_report()):
+        assert name.replace("'", "&#x27;") in text
+    assert "<script>" not in text
+    assert not re.search(r"https?:|src=|@import|url\(", text)
+
+
+@pytest.mark.parametrize("most", [0.0, 0.004, 0.7, 3, 99, 100, 101, 123_456])
+def test_every_point_lies_within_its_plot_and_what_is_highest_near_the_top(most: float) -> None:
+    samples = [Sample(float(n), 0, 0, 0, most * n / 4, None, [], []) for n in range(5)]
+    text = page(new_report(samples=samples, workers=[]))
+    svg = ET.fromstring(re.findall(r"<svg.*?</svg>", text)[1])
+    points = [pair.split(",") for pair in svg.findall("polyline")[0].attrib["points"].split()]
+    assert len(points) == 5
+    assert all(0 <= float(x) <= 860 and 0 <= float(y) <= 220 for x, y in points)
+    if most >= 0.1:
+        assert min(float(y) for _, y in points) < 220 * 0.7
+
+
+def test_a_run_without_a_sample_makes_a_page_too() -> None:
+    assert page(new_report(samples=[], workers=[])).count("<svg") == 3
+
+
+# ------------------------------------------------------------------------------------------------------------- compare
+
+
+def kept(path: Path, report: Report) -> str:
+    path.write_bytes(msgspec.json.encode(report))
+    return str(path)
+
+
+def test_two_runs_are_shown_side_by_side_with_what_differs(tmp_path: Path) -> None:
+    a = kept(tmp_path / "a.json", new_report())
+    b = kept(tmp_path / "b.json", new_report(sent=1200, scenario=Scenario(rate=5).model_dump(), machine="another"))
+    shown = CliRunner().invoke(measure_app, ["compare", a, b])
+    assert shown.exit_code == 0
+    assert re.search(r"events sent +800 +1,200 +1\.50", shown.output)
+    assert "The scenarios differ: rate" in shown.output
+    assert "The machines differ: " in shown.output
+    found = json.loads(CliRunner().invoke(measure_app, ["compare", a, b, "--json"]).output)
+    assert found["events sent"] == {"a": 800, "b": 1200}
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1, 2]", None])
+def test_a_file_that_is_no_report_is_refused_by_name(text: str | None, tmp_path: Path) -> None:
+    a, b = kept(tmp_path / "a.json", new_report()), tmp_path / "b.json"
+    if text is not None:
+        b.write_text(text)
+    refused = CliRunner().invoke(measure_app, ["compare", a, str(b)])
+    assert refused.exit_code == 2
+    assert "b.json" in re.sub(r"[^\w.]", "", refused.output)

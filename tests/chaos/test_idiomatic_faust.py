@@ -1,0 +1,76 @@
+"""The harness can fail: idiomatic Faust is killed as our worker is, and what it doubles is counted.
+
+The same stage, the same topics, the same model as the one that judges our worker. What is asserted is that doubles are
+seen: were there none, "0 doubled" of our own trials would prove nothing. What is lost and unexpected beside them is no
+matter of kills only: idiomatic Faust has no order between the two inputs.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from processor.settings import Settings
+from tests.bench.peers.outcome import OUTPUTS, Outcome, due, said
+from tests.bench.traffic import backlog
+from tests.chaos.harness import Stage, Worker, patience
+from tests.chaos.trial import MINUTES, SEED, Trial
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
+
+EVENTS = int(1_500 + 6_000 * MINUTES)
+KILLS = 1 + int(3 * MINUTES)
+AT_WORK = 50
+"""So many outputs after a start it is killed: they take a tenth of a second, and Faust commits every 2.8 s."""
+START_S = 60
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+async def test_kills_on_the_way_double_what_idiomatic_faust_has_said(
+    guarantee: str, settings: Settings, tmp_path: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAUST_GUARANTEE", guarantee)
+    settings = settings.model_copy(update={"emit_accepted": False})
+    now_ms = time.time_ns() // 1_000_000
+    records = (await asyncio.to_thread(backlog, SEED, EVENTS, EVENTS // 10, settings.partitions, now_ms)).records
+    async with Stage.open(settings, tmp_path) as stage:
+        await stage.preload(records)
+        folder = str(tmp_path / "faust")
+        command = ("-m", "tests.bench.peers.faust_idiomatic", "--datadir", folder, "worker", "--without-web")
+        worker, chance = stage.worker("f0", command=command), random.Random(SEED)
+        for n in range(1, KILLS + 1):
+            await said_more(stage, AT_WORK)
+            await asyncio.sleep(chance.uniform(0, 0.1))
+            worker.kill()
+            await stage.evict(worker)
+            worker = stage.worker(f"f{n}", command=command)
+        await drained(stage, worker)
+        found = said(stage.names, await stage.records(*OUTPUTS))
+    outcome = Outcome.of(due(settings, records, now_ms), found)
+    trial.faults |= Counter({"SIGKILL": KILLS})
+    trial.figures |= {"lost": outcome.lost.total(), "doubled": outcome.doubled.total()}
+    trial.notes += [f"idiomatic Faust, {guarantee}: {outcome}"]
+    assert outcome.doubled, "no double of idiomatic Faust after kills: this harness sees nothing"
+
+
+async def said_more(stage: Stage, outputs: int) -> None:
+    """Wait until a worker has said so much more than is on the topics now."""
+
+    async def count() -> int:
+        return sum((await stage.ends(*OUTPUTS)).values())
+
+    before = await count()
+
+    async def enough() -> bool:
+        return await count() >= before + outputs
+
+    await stage.until(f"{outputs} more outputs", enough, START_S * patience())
+
+
+async def drained(stage: Stage, worker: Worker) -> None:
+    """Let it consume the rest, and end it at once: it has no state to be saved, and takes seconds to stop."""
+    await stage.until_consumed((START_S + 60 * MINUTES) * patience())
+    worker.kill()

@@ -13,6 +13,8 @@ PYTHONS := python3.13 python3.12 python3.11 python3 python
 MINUTES ?= 10
 SEED    ?= 1
 RESULTS ?= .janela/chaos
+OUT     ?= .janela/peers
+QUIX    := .janela/quix
 HISTORIES ?= 1000
 SHORT   := not soak and not bench
 
@@ -21,7 +23,7 @@ RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help run setup environment test check test-unit test-sim test-chaos proof bench docs fmt lock clean
+.PHONY: help run setup environment test check test-unit test-sim test-chaos proof bench bench-peers docs fmt lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -66,6 +68,15 @@ bench: setup  ## Measure and print: throughput, latency, restore, memory
 docs: setup  ## Write anew what is made from the code: pages in docs/, the dashboard
 	@$(BIN)/python -m processor.ops.pages
 
+bench-peers: setup $(QUIX)/.locked  ## The same job on other engines; the report goes to OUT=.janela/peers; ARGS="--rates 2000,10000"
+	@$(BIN)/python -m tests.bench.peers $(OUT) --quix $(QUIX)/bin/python $(ARGS)
+
+$(QUIX)/.locked: tests/bench/peers/quix.lock
+	@echo "Quix Streams, in an environment of its own"
+	@rm -rf $(QUIX) && $(BIN)/python -m venv $(QUIX)
+	@$(QUIX)/bin/python -m pip install --disable-pip-version-check --no-input --quiet --require-hashes -r $<
+	@touch $@
+
 fmt: setup  ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix --exit-zero --quiet && $(BIN)/ruff format
 
@@ -73,6 +84,7 @@ lock: setup  ## Lock the dependencies anew, with hashes; ARGS=--upgrade takes th
 	@$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements.lock
 	@$(COMPILE) pyproject.toml --constraints requirements.lock --output-file deploy/docker/runtime.lock
 	@$(COMPILE) --group pyproject.toml:build --constraints requirements.lock --output-file deploy/docker/build.lock
+	@$(COMPILE) tests/bench/peers/quix.in --output-file tests/bench/peers/quix.lock
 
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --no-config --quiet --universal \
     --python-version 3.11 --generate-hashes $(ARGS)

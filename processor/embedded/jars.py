@@ -73,9 +73,9 @@ class Jar:
             return False
 
 
-def locked_jars() -> list[Jar]:
+def locked_jars(lock_file: Path = LOCK_FILE) -> list[Jar]:
     """Read `jars.lock`: a line is `group:name:version sha256`."""
-    return [Jar(*line.replace(":", " ").split()) for line in LOCK_FILE.read_text().splitlines()]
+    return [Jar(*line.replace(":", " ").split()) for line in lock_file.read_text().splitlines()]
 
 
 def maven_repository() -> Path:
@@ -83,7 +83,7 @@ def maven_repository() -> Path:
     return Path(os.environ.get("M2_REPO") or Path.home() / ".m2" / "repository")
 
 
-def fetch_jars(on_fetch: OnFetch | None = None) -> list[Path]:
+def fetch_jars(on_fetch: OnFetch | None = None, lock_file: Path = LOCK_FILE) -> list[Path]:
     """Return the paths of the locked jars, in order, and fetch those that are missing or damaged first.
 
     A repository that has them all is only read. `on_fetch` is called only where something is fetched.
@@ -91,7 +91,7 @@ def fetch_jars(on_fetch: OnFetch | None = None) -> list[Path]:
     Raises:
         EmbeddedKafkaError: a jar is not to be had, or is not the one that the lock names.
     """
-    repository, jars = maven_repository(), locked_jars()
+    repository, jars = maven_repository(), locked_jars(lock_file)
     with ThreadPoolExecutor(PARALLEL_MAX) as pool:
         if not all(pool.map(lambda jar: jar.is_intact_in(repository), jars)):
             with _one_run_at_a_time(repository):
@@ -140,7 +140,7 @@ class _Fetch:
                 continue
             if jar.is_intact_in(self._repository):
                 return self._count(jars=1)
-            cause = "what came is not the file that jars.lock names"
+            cause = "what came is not the file that the lock names"
         raise EmbeddedKafkaError(
             f"Kafka's jar {jar} could not be fetched from Maven Central into {self._repository} "
             f"({cause}); check network, proxy (HTTPS_PROXY) and disk, "

@@ -27,8 +27,8 @@ def load() -> float:
 
 def tell(bench: str, *cases: Figures) -> None:
     """Print the cases of a bench side by side, and append each of them to the file that BENCH_OUT names."""
-    machine = _machine()
-    table = Table(title=f"{bench}\n{', '.join(f'{name} {what}' for name, what in machine.items())}", title_style="bold")
+    on = machine()
+    table = Table(title=f"{bench}\n{', '.join(f'{name} {what}' for name, what in on.items())}", title_style="bold")
     table.add_column("")
     for _ in cases:
         table.add_column(justify="right")
@@ -38,7 +38,7 @@ def tell(bench: str, *cases: Figures) -> None:
     if OUT:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         with Path(OUT).open("a") as into:
-            into.writelines(json.dumps({"bench": bench, "at": at, **case, "machine": machine}) + "\n" for case in cases)
+            into.writelines(json.dumps({"bench": bench, "at": at, **case, "machine": on}) + "\n" for case in cases)
 
 
 def _readable(figure: Any) -> str:
@@ -46,7 +46,7 @@ def _readable(figure: Any) -> str:
 
 
 @cache
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
     """Give what the figures hang on: the machine and the versions."""
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     jars = (resources.files("processor.embedded") / "jars.lock").read_text()

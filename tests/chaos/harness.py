@@ -164,8 +164,13 @@ class Stage:
 
     # ------------------------------------------------------------------------------------------------- what is put
 
-    async def preload(self, records: Iterable[Wanted]) -> None:
-        """Put records on the input topics, in their order within each partition."""
+    async def preload(
+        self, records: Iterable[Wanted], timestamp_ms: Callable[[Wanted], int | None] = lambda _: None
+    ) -> None:
+        """Put records on the input topics, in their order within each partition.
+
+        `timestamp_ms` gives each its timestamp, None for now; it counts only where topics keep what producers say.
+        """
         producer = AIOKafkaProducer(
             bootstrap_servers=self.settings.bootstrap_servers,
             acks="all",
@@ -178,7 +183,8 @@ class Stage:
             builders: dict[TopicPartition, Any] = {}
             for wanted in records:
                 tp = TopicPartition(self.names[INPUTS[wanted.kind]], wanted.partition)
-                fields = {"timestamp": None, "key": wanted.key, "value": wanted.value, "headers": list(wanted.headers)}
+                fields: dict[str, Any] = {"key": wanted.key, "value": wanted.value, "headers": list(wanted.headers)}
+                fields["timestamp"] = timestamp_ms(wanted)
                 builder = builders.setdefault(tp, producer.create_batch())
                 if builder.append(**fields) is None:
                     await (await producer.send_batch(builder, tp.topic, partition=tp.partition))

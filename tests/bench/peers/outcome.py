@@ -4,6 +4,7 @@ Compared is what every engine can say alike: topic, id, contact and time. The co
 happened (`…@{opened_at}/expiring/{expires_at}/…`), so equal ids are equal facts.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Self
@@ -99,3 +100,9 @@ def one_said(topic: str, key: bytes, value: bytes) -> Said:
     """Read one output."""
     event = _decode(value)
     return Said(topic, event.id, key.decode(), event.time)
+
+
+def digest(said: Counter[Said]) -> str:
+    """Write a count of outputs in a few signs, for those who can't be asked for more."""
+    lines = sorted(f"{count} {' '.join(each)}\n" for each, count in said.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,160 @@
+"""Peers in one run: `make bench-peers`, or ``python -m tests.bench.peers FOLDER``.
+
+The same job on the same broker with the same preloaded topics, in rounds, each with the engines in another order and
+the floor measured before and after it. What an engine said is compared with what the model says; the report, Markdown
+and JSON, goes to the folder.
+"""
+
+import argparse
+import asyncio
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from processor.embedded import EmbeddedKafka
+from processor.settings import Settings
+from tests.bench.peers import kafka_streams, latency, throughput
+from tests.bench.peers.engines import Engine, faust, ours, quix, streams
+from tests.bench.peers.ground import Ground
+from tests.bench.peers.outcome import Said, due
+from tests.bench.peers.story import Round, Story
+from tests.bench.scene import progress
+from tests.bench.traffic import backlog
+from tests.chaos.backlog import Wanted
+
+SEED = 7
+PARTITIONS = 4
+HEADROOM = 1.2
+"""An engine is asked for its latency at rates that are so far below what it did with a backlog."""
+ROUNDS_MORE = 2
+"""So many rounds may be void before the bench gives up."""
+
+
+class Field:
+    """A backlog on its inputs, and what must come of it."""
+
+    def __init__(self, settings: Settings, folder: Path, records: Sequence[Wanted]) -> None:
+        self.ground = Ground(settings, folder)
+        self.records = records
+        self.due: Counter[Said] = Counter()
+
+    async def prepare(self) -> None:
+        """Put the backlog there, and work out what is due."""
+        async with progress("put, and judged by the model", len(self.records)):
+            await self.ground.put(self.records)
+            now_ms = time.time_ns() // 1_000_000
+            self.due = await asyncio.to_thread(due, self.ground.settings, self.records, now_ms)
+
+
+class Contest:
+    """All rounds."""
+
+    def __init__(self, options: argparse.Namespace, engines: Sequence[Engine], servers: str, desk: Path) -> None:
+        self._options, self._engines, self._servers, self._desk = options, engines, servers, desk
+        self._story = Story(options.events, options.slow_events, PARTITIONS, bool(options.quix))
+
+    async def run(self) -> Story:
+        """Prepare, and do as many rounds as are wanted and hold."""
+        options = self._options
+        end_ms = time.time_ns() // 1_000_000
+        made = await asyncio.to_thread(backlog, SEED, options.events, max(options.events // 10, 1), PARTITIONS, end_ms)
+        whole = Field(self._settings("all."), self._desk / "all", made.records)
+        begin = Field(self._settings("begin."), self._desk / "begin", made.records[: options.slow_events])
+        for field in (whole, begin):
+            await field.prepare()
+        for number in range(options.rounds + ROUNDS_MORE):
+            if len(self._story.valid_rounds()) == options.rounds:
+                break
+            print(f"round {number + 1}", flush=True)
+            self._story.rounds.append(await self._round(number, whole, begin))
+        for number in range(options.rounds):
+            await self._latencies(number)
+        return self._story
+
+    async def _round(self, number: int, whole: Field, begin: Field) -> Round:
+        settings = whole.ground.settings
+        floors = [await throughput.floor(settings)]
+        cases = [await throughput.in_process(settings, whole.due)]
+        for engine in _turned(self._engines, number):
+            field = begin if engine.is_slow else whole
+            case = await throughput.run(engine, field.ground, len(field.records), field.due)
+            rate = f"{case.figures.events_a_second:,.0f} events/s" if case.figures else "too few events for a figure"
+            print(f"  {case.engine}: {rate}; {case.outcome}", flush=True)
+            cases.append(case)
+        floors.append(await throughput.floor(settings))
+        return Round(floors, cases)
+
+    async def _latencies(self, number: int) -> None:
+        for rate in self._options.rates:
+            for engine in _turned(self._engines, number):
+                if self._story.rate_of(engine.name) < rate * HEADROOM:
+                    continue
+                name = f"l{number}.{rate}.{self._engines.index(engine)}."
+                settings = self._settings(name)
+                delays = await latency.run(engine, settings, self._desk / name, rate, self._options.seconds)
+                print(f"  {engine.name} at {rate:,}/s: p50 {delays.p50} ms, p99 {delays.p99} ms", flush=True)
+                self._story.delays.append(delays)
+
+    def _settings(self, topic_prefix: str) -> Settings:
+        return Settings(
+            bootstrap_servers=self._servers,
+            app_id=f"{topic_prefix}peers",
+            topic_prefix=topic_prefix,
+            partitions=PARTITIONS,
+            clock="event",
+            emit_accepted=False,
+        )
+
+
+def _turned(engines: Sequence[Engine], number: int) -> list[Engine]:
+    """Begin with another one each time."""
+    first = number % len(engines)
+    return [*engines[first:], *engines[:first]]
+
+
+def _engines(options: argparse.Namespace, desk: Path) -> list[Engine]:
+    engines = [ours()]
+    if javac := kafka_streams.compiler():
+        program = kafka_streams.command(javac, desk)
+        engines += [streams(program, "memory"), streams(program, "rocksdb")]
+    else:
+        print("Kafka Streams is left out: there is no javac here (a JDK of 17 or newer, JAVA_HOME or PATH)")
+    if options.quix:
+        engines.append(quix(options.quix))
+    else:
+        print("Quix Streams is left out: no environment of it was named (--quix)")
+    engines += [faust("at_least_once"), faust("exactly_once")]
+    return [engine for engine in engines if options.only in engine.name]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.peers", description="Measure peers on the same job.")
+    parser.add_argument("folder", type=Path, help="where the report goes")
+    parser.add_argument("--events", type=int, default=1_000_000, help="size of the backlog")
+    parser.add_argument("--slow-events", type=int, default=50_000, help="how much of it slow engines get")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rates", type=lambda text: [int(rate) for rate in text.split(",") if rate], default="")
+    parser.add_argument("--seconds", type=int, default=20, help="measured at each rate, after 10 s to warm up")
+    parser.add_argument("--quix", type=Path, help="the Python of an environment made of quix.lock")
+    parser.add_argument("--only", default="", help="engines whose names have this in them")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run it all."""
+    options = _options()
+    desk = Path(tempfile.mkdtemp(prefix="janela-peers-"))
+    try:
+        engines = _engines(options, desk)
+        with EmbeddedKafka() as kafka:
+            story = asyncio.run(Contest(options, engines, kafka.bootstrap_servers, desk).run())
+        story.write(options.folder)
+    finally:
+        shutil.rmtree(desk, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""What came of all rounds, and how it is told: `peers.md` for people, `peers.json` for machines."""
+
+import json
+import os
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from tests.bench.peers import kafka_streams
+from tests.bench.peers.latency import Delays
+from tests.bench.peers.throughput import Case
+from tests.bench.report import machine
+
+FLOOR_MOVES_MAX: Final = 0.15
+"""A round in which the floor moved by more is void: something else was at work on the machine."""
+FIGURES: Final = {
+    "events_a_second": "events/s",
+    "warm_events_a_second": "events/s, second half",
+    "events_a_cpu_second": "events per CPU-second",
+    "warm_events_a_cpu_second": "the same, second half",
+}
+
+
+class Round(NamedTuple):
+    """The floor before and after, and a case for each engine between."""
+
+    floors: list[Case]
+    cases: list[Case]
+
+    @property
+    def floor_moved(self) -> float:
+        """By which share of the higher one the two differ."""
+        rates = [case.figures.events_a_second for case in self.floors if case.figures]
+        return 1 - min(rates) / max(rates)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether its figures count."""
+        return self.floor_moved <= FLOOR_MOVES_MAX
+
+    def all_cases(self) -> list[Case]:
+        """Give the floor's first."""
+        return [*self.floors, *self.cases]
+
+
+@dataclass
+class Story:
+    """Everything that was measured."""
+
+    events: int
+    slow_events: int
+    partitions: int
+    with_quix: bool
+    rounds: list[Round] = field(default_factory=list)
+    delays: list[Delays] = field(default_factory=list)
+    load_before: float = field(default_factory=lambda: round(os.getloadavg()[0], 1))
+
+    def valid_rounds(self) -> list[Round]:
+        """Give the rounds that count."""
+        return [each for each in self.rounds if each.is_valid]
+
+    def rate_of(self, engine: str) -> float:
+        """Give the median of an engine's events a second, over all rounds."""
+        found = [case.figures.events_a_second for case in self._cases(self.rounds, engine) if case.figures]
+        return statistics.median(found) if found else 0
+
+    def write(self, folder: Path) -> None:
+        """Write both files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "peers.json").write_text(json.dumps(self._as_json(), indent=1) + "\n", "utf-8")
+        (folder / "peers.md").write_text(self._as_markdown(), "utf-8")
+        print(f"the report: {folder / 'peers.md'}, {folder / 'peers.json'}")
+
+    @staticmethod
+    def _cases(rounds: Iterable[Round], engine: str) -> list[Case]:
+        return [case for each in rounds for case in each.all_cases() if case.engine == engine]
+
+    def _machine(self) -> dict[str, str]:
+        more = {"Kafka Streams": kafka_streams.version()}
+        if self.with_quix:
+            lock = Path(__file__).with_name("quix.in").read_text()
+            more["quixstreams"] = lock.partition("==")[2].strip()
+        return machine() | more
+
+    def _as_json(self) -> dict[str, Any]:
+        return {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": self._machine(),
+            "load average before": self.load_before,
+            "events": self.events,
+            "partitions": self.partitions,
+            "rounds": [
+                {
+                    "is_valid": each.is_valid,
+                    "floor_moved": round(each.floor_moved, 3),
+                    "cases": [
+                        case._asdict() | {"figures": case.figures._asdict() if case.figures else None}
+                        for case in each.all_cases()
+                    ],
+                }
+                for each in self.rounds
+            ],
+            "latency": [delays._asdict() for delays in self.delays],
+        }
+
+    def _as_markdown(self) -> str:
+        valid = self.valid_rounds()
+        void = [f"{each.floor_moved:.0%}" for each in self.rounds if not each.is_valid]
+        moved = f"; void, since the floor moved by {', '.join(void)}: {len(void)}" if void else ""
+        on = ", ".join(f"{name} {what}" for name, what in self._machine().items())
+        lines = [
+            "# The same job on other engines",
+            "",
+            f"{self.events:,} events ({self.events // 10:,} contacts) lie on the inputs, {self.partitions} partitions.",
+            "One process of each engine, everything on one machine. `make bench-peers` makes this page.",
+            "",
+            f"{datetime.now(UTC):%Y-%m-%d}: {on}; load average before {self.load_before}.",
+            f"Rounds that count: {len(valid)}{moved}.",
+            "Median, and the range in brackets; from the first commit that is seen to the last.",
+            "",
+            _row("engine", "guarantee", "events", *FIGURES.values(), "of the floor", "what it said"),
+            _row(*["---"] * (5 + len(FIGURES))),
+            *self._throughput(valid or self.rounds),
+        ]
+        lines += [
+            "",
+            "Compared is id, contact and time of every output, with the model of `janela verify`.",
+            "Figures of an engine whose outputs are not those that are due stand in italics: it does another job.",
+            f"Engines that handle thousands a second take the first {self.slow_events:,} events only.",
+        ]
+        if self.delays:
+            lines += ["", "## Latency", "", _LATENCY, "", _row("engine", "events/s", "p50, ms", "p90", "p99", "max")]
+            lines += [_row(*["---"] * 6), *self._latency()]
+        return "\n".join(lines) + "\n"
+
+    def _throughput(self, rounds: list[Round]) -> Iterable[str]:
+        floor = statistics.median(c.figures.events_a_second for each in rounds for c in each.floors if c.figures)
+        for engine in dict.fromkeys(case.engine for each in rounds for case in each.all_cases()):
+            cases = self._cases(rounds, engine)
+            found = [case.figures for case in cases if case.figures]
+            is_right = all(case.is_right for case in cases)
+            cells = ["too few events"] * (len(FIGURES) + 1)
+            if found:
+                cells = [_middle([getattr(each, name) for each in found], is_right) for name in FIGURES]
+                cells.append(f"{statistics.median(each.events_a_second for each in found) / floor:.0%}")
+            said = " / ".join(dict.fromkeys(case.outcome for case in cases))
+            yield _row(engine, cases[0].guarantee, f"{cases[0].events:,}", *cells, said)
+
+    def _latency(self) -> Iterable[str]:
+        for rate in dict.fromkeys(each.rate for each in self.delays):
+            for engine in dict.fromkeys(each.engine for each in self.delays):
+                if found := [each for each in self.delays if (each.rate, each.engine) == (rate, engine)]:
+                    is_right = all(each.is_whole for each in found)
+                    figures = ([each.p50 for each in found], [each.p90 for each in found], [each.p99 for each in found])
+                    most = [each.most for each in found]
+                    yield _row(engine, f"{rate:,}", *(_middle(each, is_right) for each in (*figures, most)))
+
+
+_LATENCY: Final = (
+    "Open loop, from when a message was due to a `read_committed` consumer of `window-opened`; generator, broker,"
+    " engine and consumer share the machine. In italics where windows were missing or told of twice. An engine is"
+    " measured at rates that it can do."
+)
+
+
+def _middle(figures: list[float], is_right: bool) -> str:
+    low, middle, high = min(figures), statistics.median(figures), max(figures)
+    text = f"{middle:,.0f}" if len(figures) == 1 else f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
+    return text if is_right else f"*{text}*"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -17,6 +17,7 @@ from processor import __version__
 from processor.codec.dead_letters import dead_letter
 from processor.codec.inputs import InputDecoder
 from processor.codec.outputs import HEADERS, TOPICS, OutputEncoder
+from processor.codec.rounds import Standing, round_header
 from processor.codec.state import encode_consents, encode_window
 from processor.core.decisions import Effects
 from processor.core.partition import Partition
@@ -28,7 +29,6 @@ from processor.kafka.log import NO_ENDS, LogEnds
 from processor.settings import Settings
 from processor.stream.merge import INBOUND, OUTBOUND, BadRecord, InputBuffer, merge
 from processor.stream.offsets import Progress
-from processor.stream.rounds import round_header
 from processor.stream.transport import Carrier
 
 log = structlog.get_logger(__name__)
@@ -157,11 +157,9 @@ class Owner:
     def decide(self, ends: LogEnds, wall_clock_ms: int) -> Round | None:
         """Do steps 1 and 2: apply what may be applied, move the idle clock, build the records. None: nothing new."""
         self._ends = ends
-        began_at, began_ms, late = self._positions(), self.core.clock_ms, self.counts["late"]
-        ended = tuple(
-            buffer.taken >= ends.offsets.get(tp, buffer.taken + 1)
-            for tp, buffer in zip(self.inputs, self.buffers, strict=True)
-        )
+        began, late = self._standing(), self.counts["late"]
+        found = [ends.offsets.get(tp) for tp in self.inputs]
+        ended = [end is not None and buffer.taken >= end for buffer, end in zip(self.buffers, found, strict=True)]
         effects = Effects()
         events, sides = merge(*self.buffers, (ended[0], ended[1]), self._settings.batch_records_max)
         applied = self.core.apply(events, effects)
@@ -184,11 +182,7 @@ class Owner:
             # that is written again.
             effects.windows[events[0].key] = None
         self.token = None
-        inbound, outbound = zip(began_at, self._positions(), strict=True)
-        noted: tuple[int, int, int] | None = None
-        if all(tp in ends.offsets for tp in self.inputs):
-            noted = (ends.offsets[self.inputs[INBOUND]], ends.offsets[self.inputs[OUTBOUND]], ends.noted_ms)
-        told = round_header(inbound, outbound, (began_ms, self.core.clock_ms), noted)
+        told = round_header(began, self._standing(), [*found, ends.noted_ms])
         self._latest = Round(
             self,
             self._build(effects, bad, told, wall_clock_ms),
@@ -212,8 +206,8 @@ class Owner:
         """Give what is committed beside the offsets of a round."""
         return Progress(round_.clock_ms, round_.sequence, self._settings.partitions, token, transactional_id)
 
-    def _positions(self) -> tuple[int, int]:
-        return self.buffers[INBOUND].position, self.buffers[OUTBOUND].position
+    def _standing(self) -> Standing:
+        return self.buffers[INBOUND].position, self.buffers[OUTBOUND].position, self.core.clock_ms
 
     def _move_idle_clock(self, noted_ms: int, effects: Effects) -> None:
         """Move the clock to when both topics were known to be read to their end, less the grace; never to "now"."""
@@ -260,8 +254,7 @@ class Owner:
         for key in effects.windows:
             sequence += 1
             window = self.core.windows.get(key)
-            value = None if window is None else encode_window(window, sequence)
-            batches[self._window_state].add(key, value, of_state)
+            batches[self._window_state].add(key, None if window is None else encode_window(window, sequence), of_state)
         for key in effects.consents:
             sequence += 1
             batches[self._consent_state].add(key, encode_consents(self.core.consents[key]), of_state)

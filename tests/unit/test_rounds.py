@@ -30,13 +30,13 @@ from processor.audit.verdict import (
     compare,
     until_cut,
 )
+from processor.codec.rounds import round_header
 from processor.core import partition as core
 from processor.kafka.log import LogEnds
 from processor.settings import Settings
 from processor.stream import owner as owner_module
 from processor.stream.merge import merge
 from processor.stream.owner import Owner
-from processor.stream.rounds import round_header
 from processor.stream.transport import Carrier
 from processor.topics import names
 from tests.scene import DAY, HOUR, SECOND, T0
@@ -292,7 +292,7 @@ def test_timers_in_a_backlog_are_early_whatever_the_worker_says_of_the_ends(
 
 
 def _without_ends(header: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda inbound, outbound, clock_ms, _: header(inbound, outbound, clock_ms, None)
+    return lambda began, ended, _: header(began, ended, [None, None, 0])
 
 
 def test_a_clock_that_does_not_keep_its_grace_is_early() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from processor.audit.reading import verify
+from processor.audit.rounds import Round
 from processor.settings import Settings
 from tests.chaos.backlog import DAY_MS, backlog
 from tests.chaos.harness import Stage, Worker, patience
@@ -54,7 +55,7 @@ async def test_timers_of_idle_time_are_fired_once_whenever_their_worker_dies(
     chance = trial.chance
     deaths = [*IDLE, "SIGKILL"] * DEATHS
     chance.shuffle(deaths)
-    async with Stage.open(live, tmp_path) as stage, _traffic(stage) as sent:
+    async with Stage.open(live, tmp_path) as stage, _traffic(stage) as stop_traffic:
         for n, death in enumerate(deaths):
             is_place = death in IDLE
             failpoint = f"{death}:{chance.randint(1, 4)}" if is_place else ""
@@ -63,15 +64,18 @@ async def test_timers_of_idle_time_are_fired_once_whenever_their_worker_dies(
             trial.faults[f"death at {death}" if is_place else death] += 1
         last = stage.worker("last")
         await stage.until_moved(within_s=START_S)
-        sent.set()
+        meanwhile = await verify(stage.settings)  # with a worker at work, and traffic
+        await stop_traffic()
         await stage.until_consumed(START_S)
         ended_s = await stage.until("all windows have ended", lambda: _all_ended(stage), START_S)
         last.signal(signal.SIGTERM)
         assert await last.ended(10 * patience()) == 0
         verdict = await verify(stage.settings)
-        by_idle_time = await _timers_after_all_input(stage)
-    trial.notes.append(f"the last window ended in {ended_s:.1f} s, {by_idle_time} timers after all input")
+        by_idle_time = await _ends_of_idle_time(stage)
+    trial.notes.append(f"{meanwhile.counts.records} records were judged meanwhile")
+    trial.notes.append(f"the last window ended in {ended_s:.1f} s, {by_idle_time} windows ended by idle time")
     trial.judge(verdict)
+    assert meanwhile.is_clean, meanwhile
     assert by_idle_time
 
 
@@ -87,13 +91,17 @@ async def _died(stage: Stage, worker: Worker, is_place: bool, chance: random.Ran
 
 
 @asynccontextmanager
-async def _traffic(stage: Stage) -> AsyncIterator[asyncio.Event]:
-    """Put events on the inputs about when they happen, with pauses, until the event is set that this gives."""
+async def _traffic(stage: Stage) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Put events on the inputs about when they happen, with pauses, until it is stopped."""
     enough = asyncio.Event()
     flowing = asyncio.create_task(_flow(stage, enough))
-    try:
-        yield enough
+
+    async def stop() -> None:
+        enough.set()
         await flowing
+
+    try:
+        yield stop
     finally:
         flowing.cancel()
         with suppress(asyncio.CancelledError):
@@ -123,9 +131,11 @@ async def _all_ended(stage: Stage) -> bool:
     return counts[0] == counts[1] > 0
 
 
-async def _timers_after_all_input(stage: Stage) -> int:
-    """Count the ends that no event can have brought about."""
-    found = await stage.records("messages.inbound", "messages.outbound", "window-closed")
-    closed = set(stage.tps("window-closed"))
-    last_ms = max(each.timestamp for tp, records in found.items() if tp not in closed for each in records)
-    return sum(each.timestamp > last_ms for tp in closed for each in found[tp])
+async def _ends_of_idle_time(stage: Stage) -> int:
+    """Count the windows whose end no event has brought about: their round took none."""
+    found = await stage.records("window-closed")
+    rounds = [Round.read(each.headers) for records in found.values() for each in records]
+    return sum(
+        each is not None and (each.inbound_from, each.outbound_from) == (each.inbound_to, each.outbound_to)
+        for each in rounds
+    )

@@ -37,7 +37,7 @@ EVENTS_A_SECOND = 300
 CONTACTS = 150
 TRAFFIC_S, PAUSE_S = 1.5, 2.5
 IDLE = ("idle-timers-due", "idle-timers-fired")
-DEATHS = int(2 + 4 * MINUTES)
+DEATHS = int(1 + 5 * MINUTES)
 """How often each of these places, and SIGKILL."""
 
 

@@ -1,13 +1,15 @@
 """The rules of customer-service windows, told once more and as plainly as possible: the referee.
 
-`run` takes everything that lies on one partition of the two input topics and says what must come out of it
-when event time alone moves the clock (`clock = "event"`). It is written from the pages of the rules and of
-the contract and shares no code with the worker: where the two differ, one of them is wrong. Slow is fine.
+`run` takes everything that lies on one partition of the two input topics and says what must come out of it:
+when event time alone moves the clock, or in the rounds that a worker says it worked in (`rounds`). It is written
+from the pages of the rules and of the contract and shares no code with the worker: where the two differ, one of
+them is wrong. Slow is fine.
 
 In the order of the file:
 
 1. `run` reads each topic, sets the dead letters aside, and takes the head with the earlier event time,
-   inbound first where equal. A topic's own order is never changed, even where its times go back.
+   inbound first where equal. A topic's own order is never changed, even where its times go back. With a
+   schedule it does so round by round (`_Replay`), and says where a worker took more leave than it has.
 2. `_Partition.apply`: (a) all that falls due up to the event's time happens, in order of due time, then of
    key; (b) the clock moves to the event's time, never back; (c) the event itself is applied.
 3. What a message, a send and a consent do.
@@ -22,10 +24,11 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from processor.audit.policy import ModelPolicy
 from processor.audit.records import Event, Record, TopicKind, error_code, given, read, rfc3339
+from processor.audit.rounds import Round, Schedule, Witness
 
 _TOPICS = {"inbound": "messages.inbound", "outbound": "messages.outbound"}
 _BEFORE_ALL_TIME = -(10**18)
@@ -51,6 +54,14 @@ class DeadLetter(NamedTuple):
     topic: str
     offset: int
     reason: str
+
+
+class Breach(NamedTuple):
+    """What a worker was not free to do: the first of a round. Without a witness: what it has committed."""
+
+    kind: Literal["out-of-order", "early"]
+    witness: Witness | None
+    details: str
 
 
 @dataclass
@@ -88,6 +99,9 @@ class Result:
     counts: Counts = field(default_factory=Counts)
     clock_ms: int | None = None
     """The largest event time applied, or where `run` was told to let time go; None where nothing moved it."""
+    outputs_of: list[range] = field(default_factory=list)
+    """For each round of the schedule the places of its outputs."""
+    breaches: list[Breach] = field(default_factory=list)
 
 
 def run(
@@ -98,31 +112,37 @@ def run(
     *,
     concerns: Callable[[str], bool] = lambda _: True,
     until_ms: int | None = None,
+    schedule: Schedule | None = None,
 ) -> Result:
     """Apply one partition's records of both topics, each in offset order, and return what must come of them.
 
     `partitions` is the number of partitions of every topic, for the check of where a key belongs. Of keys that
     it `concerns` everything is told; the records of others move the clock and are counted as applied, no more.
-    After the last record time goes on to `until_ms`, where that is later.
+    After the last record time goes on to `until_ms`, where that is later. A schedule says in which rounds the records
+    were taken, and how far time had gone after each.
     """
     partition = _Partition(policy, concerns)
     refused: dict[TopicKind, list[DeadLetter]] = {"inbound": [], "outbound": []}
 
-    def readable(kind: TopicKind, records: Iterable[Record]) -> Iterator[Event]:
+    def readable(kind: TopicKind, records: Iterable[Record]) -> Iterator[_Readable]:
         for record in records:
             event = read(record, policy, partitions)
             if isinstance(event, str):
                 refused[kind].append(DeadLetter(_TOPICS[kind], record.offset, event))
             else:
-                yield event
+                yield _Readable(record.offset, record.appended_ms, event)
 
     with _calm_collector():
-        for event in _merged(readable("inbound", inbound), readable("outbound", outbound)):
-            partition.apply(event)
+        replay = _Replay(partition, readable("inbound", inbound), readable("outbound", outbound))
+        if schedule is not None:
+            replay.follow(schedule)
+        else:
+            replay.take_until(None)
         if until_ms is not None:
             partition.advance(until_ms)
 
     result = partition.result()
+    result.outputs_of, result.breaches = replay.outputs_of, replay.breaches
     result.dead_letters = refused["inbound"] + refused["outbound"]
     result.counts.dead_letters = len(result.dead_letters)
     result.counts.records = result.counts.applied + result.counts.dead_letters
@@ -141,16 +161,156 @@ def _calm_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _merged(inbound: Iterator[Event], outbound: Iterator[Event]) -> Iterator[Event]:
-    said, sent = next(inbound, None), next(outbound, None)
-    while said is not None or sent is not None:
-        if sent is None or (said is not None and said.time_ms <= sent.time_ms):
-            assert said is not None
-            yield said
-            said = next(inbound, None)
-        else:
-            yield sent
-            sent = next(outbound, None)
+# --- The order in which records are taken -------------------------------------------------------------------
+
+
+class _Readable(NamedTuple):
+    """An event, where it lies, and when the broker took it (None: the topic does not say)."""
+
+    offset: int
+    appended_ms: int | None
+    event: Event
+
+
+class _Queue:
+    """What can be read on one topic; the next one can be looked at."""
+
+    def __init__(self, records: Iterator[_Readable]) -> None:
+        self._records = records
+        self.head = next(records, None)
+
+    def head_before(self, offset: int | None) -> _Readable | None:
+        """Give the next one, if it lies before an offset; None stands for the topic's end."""
+        head = self.head
+        return head if head is not None and (offset is None or head.offset < offset) else None
+
+    def take(self) -> None:
+        self.head = next(self._records, None)
+
+
+def _comes_first(said: _Readable | None, sent: _Readable | None) -> bool:
+    """Whether of two heads the inbound one is taken: the earlier one by event time, inbound where equal."""
+    return sent is None or (said is not None and said.event.time_ms <= sent.event.time_ms)
+
+
+class _Replay:
+    """Takes records in the order in which a worker must have taken them, and notes what it was not free to do."""
+
+    def __init__(self, partition: "_Partition", inbound: Iterator[_Readable], outbound: Iterator[_Readable]) -> None:
+        self.partition = partition
+        self.inbound, self.outbound = _Queue(inbound), _Queue(outbound)
+        self.outputs_of: list[range] = []
+        self.breaches: list[Breach] = []
+
+    def take_until(self, ends: tuple[int, int] | None) -> _Readable | None:
+        """Apply what lies before these offsets, by event time.
+
+        Gives what was passed over: the other topic's next record, where it would have been first.
+        """
+        inbound_to, outbound_to = ends or (None, None)
+        passed_over: _Readable | None = None
+        while True:
+            said, sent = self.inbound.head_before(inbound_to), self.outbound.head_before(outbound_to)
+            if said is None and sent is None:
+                return passed_over
+            if _comes_first(said, sent):
+                taken, queue = said, self.inbound
+                is_passed = sent is None and not _comes_first(said, self.outbound.head)
+                passed_over = passed_over or (self.outbound.head if is_passed else None)
+            else:
+                taken, queue = sent, self.outbound
+                is_passed = said is None and self.inbound.head is not None and _comes_first(self.inbound.head, sent)
+                passed_over = passed_over or (self.inbound.head if is_passed else None)
+            assert taken is not None
+            self.partition.apply(taken.event)
+            queue.take()
+
+    def follow(self, schedule: Schedule) -> None:
+        """Take round by round. What lies between two was taken by rounds of which nothing came."""
+        for witness in schedule.witnesses:
+            round_ = witness.round
+            before = len(self.breaches)
+            self.take_until((round_.inbound_from, round_.outbound_from))
+            outputs_before = len(self.partition.outputs)
+            self._go_on_in_silence(round_.clock_from_ms, witness, schedule)
+            passed_over = self.take_until((round_.inbound_to, round_.outbound_to))
+            if passed_over is not None and not _may_pass_over(passed_over, round_):
+                self._note("out-of-order", witness, f"did not wait for {_place(passed_over)}, which comes first")
+            self._go_on(witness, schedule)
+            del self.breaches[before + 1 :]
+            self.outputs_of.append(range(outputs_before, len(self.partition.outputs)))
+        self.take_until(None)
+        if schedule.clock_ms is not None:
+            self._go_on_in_silence(schedule.clock_ms, None, schedule)
+
+    def _go_on(self, witness: Witness, schedule: Schedule) -> None:
+        """Let time go on to where it stood after a round."""
+        round_ = witness.round
+        if self._stood_at(round_.clock_ms, witness) and not self._follows_events(round_, schedule):
+            noted_ms = round_.noted_ms or 0
+            why = self._no_idle_time(round_.clock_ms, noted_ms, schedule)
+            if not (round_.is_inbound_ended and round_.is_outbound_ended):
+                why = why or "without having read both topics to their ends"
+            if witness.written_ms < noted_ms - schedule.leave.tolerance_ms:
+                why = why or f"at {rfc3339(witness.written_ms)}, with ends from {rfc3339(noted_ms)}"
+            if why:
+                self._note("early", witness, f"moved time on to {rfc3339(round_.clock_ms)} {why}")
+        self._advance(round_.clock_ms)
+
+    def _go_on_in_silence(self, clock_ms: int, witness: Witness | None, schedule: Schedule) -> None:
+        """Let time go on where nothing fell due, and nothing was written; it tells when the ends were noted."""
+        if self._stood_at(clock_ms, witness) and (
+            why := self._no_idle_time(clock_ms, clock_ms + schedule.leave.grace_ms, schedule)
+        ):
+            self._note("early", witness, f"had moved time on to {rfc3339(clock_ms)} {why}")
+        self._advance(clock_ms)
+
+    def _stood_at(self, clock_ms: int, witness: Witness | None) -> bool:
+        """Whether time went on to there by itself; behind what was taken it can't have stood."""
+        clock = self.partition.clock
+        if clock_ms < clock:
+            self._note("out-of-order", witness, f"says that time stood at {rfc3339(clock_ms)}, behind {rfc3339(clock)}")
+        return clock_ms > max(clock, 0)
+
+    def _advance(self, clock_ms: int) -> None:
+        if clock_ms > 0:
+            self.partition.advance(clock_ms)
+
+    def _follows_events(self, round_: Round, schedule: Schedule) -> bool:
+        """Whether a round that was full stopped on the way to the next event, between two due times."""
+        said, sent = self.inbound.head, self.outbound.head
+        if said is None and sent is None:
+            return not schedule.is_whole  # the next event is there, and was not read
+        first, second = (said, sent) if _comes_first(said, sent) else (sent, said)
+        assert first is not None
+        if first.event.time_ms >= round_.clock_ms:
+            return True
+        return second is not None and second.event.time_ms >= round_.clock_ms and _may_pass_over(first, round_)
+
+    def _no_idle_time(self, clock_ms: int, noted_ms: int, schedule: Schedule) -> str:
+        """Say why the wall clock had no right to move time on so far; empty where it had."""
+        leave = schedule.leave
+        if not leave.moves_idle_clock:
+            return "without an event"
+        if clock_ms > noted_ms - leave.grace_ms:
+            return f"with ends from {rfc3339(noted_ms)}"
+        for head in (self.inbound.head, self.outbound.head):
+            appended_ms = None if head is None else head.appended_ms
+            if head is not None and appended_ms is not None and appended_ms < noted_ms - leave.tolerance_ms:
+                return f"before {_place(head)} was taken, which was there"
+        return ""
+
+    def _note(self, kind: Literal["out-of-order", "early"], witness: Witness | None, details: str) -> None:
+        self.breaches.append(Breach(kind, witness, details))
+
+
+def _may_pass_over(record: _Readable, round_: Round) -> bool:
+    """Whether a round could go on without a record: its topic was known to be read to its end, and it came later."""
+    return round_.is_inbound_ended if record.event.topic_kind == "inbound" else round_.is_outbound_ended
+
+
+def _place(record: _Readable) -> str:
+    return f"{_TOPICS[record.event.topic_kind]}@{record.offset} ({rfc3339(record.event.time_ms)})"
 
 
 @dataclass(slots=True)

@@ -21,15 +21,28 @@ from processor import topics
 from processor.audit.model import run
 from processor.audit.policy import ModelPolicy
 from processor.audit.records import Record
-from processor.audit.verdict import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Terms, Verdict, Written
+from processor.audit.rounds import Leave
+from processor.audit.verdict import (
+    DEAD_LETTERS,
+    INPUTS,
+    OUTPUTS,
+    STATES,
+    Found,
+    Terms,
+    Verdict,
+    Witnesses,
+    Written,
+    until_cut,
+)
 from processor.core.policy import Policy
-from processor.settings import Settings, SettingsError, variable
+from processor.settings import Settings
 from processor.stream.offsets import OffsetError, decode_progress
 from processor.topics import ClusterError
 
 WAIT_EXTRA_S: Final = 30
 """How much longer than a transaction may be open a read waits for the next record."""
 FETCH_BYTES_MAX: Final = 4 * 1024 * 1024
+_LOG_APPEND_TIME: Final = 1
 WRITTEN: Final = (*OUTPUTS, *STATES, DEAD_LETTERS)
 
 
@@ -56,6 +69,18 @@ class Cut(NamedTuple):
     offsets: list[int]
     clock_ms: int | None = None
     sequence: int = 0
+
+    @property
+    def end(self) -> tuple[int, int, int]:
+        """Where the last round ended that is committed."""
+        inbound, outbound = self.offsets
+        return inbound, outbound, -1 if self.clock_ms is None else self.clock_ms
+
+
+def leave(settings: Settings, tolerance_ms: int | None = None) -> Leave:
+    """Say what workers of these settings may do beside following event time."""
+    grace_ms = settings.timer_grace_ms
+    return Leave(settings.clock == "live", grace_ms, grace_ms if tolerance_ms is None else tolerance_ms)
 
 
 def model_policy(policy: Policy, record_bytes_max: int, key_check: bool) -> ModelPolicy:
@@ -87,37 +112,31 @@ async def verify(
     *,
     sample: Sample = ALL,
     examples_max: int = 5,
+    tolerance_ms: int | None = None,
     on_read: Callable[[int, int], None] = lambda _partition, _records: None,
 ) -> Verdict:
     """Hold a cluster's topics against the rules, a partition after the other, and never more than one in memory.
 
-    The settings are to be those of the workers. `on_read` is told how many more records of a partition were read.
+    The settings are to be those of the workers. `tolerance_ms` is how far the clocks of workers and brokers may have
+    differed (default: the timers' grace). `on_read` is told how many more records of a partition were read.
 
     Raises:
-        SettingsError: The clock is live: when the wall clock moved it is on no topic, and the order of timers and
-            events hangs on that.
         ClusterError: A topic is missing or not as it should be; or what was written is not all there any more, was not
             written by workers of these settings, or can't be read to its end.
         KafkaError: The cluster does not answer, or refuses to.
     """
-    if settings.clock != "event":
-        found = f'{variable("clock")} (clock): found "{settings.clock}", expected "event"'
-        reason = (
-            "when the wall clock moved time on stands on no topic, so what came of it can't be held against the rules"
-        )
-        raise SettingsError([f"{found}: {reason}"])
     if errors := [str(problem) for problem in await topics.check(settings) if problem.severity == "error"]:
         raise ClusterError("\n".join(errors))
     verdict = Verdict(examples_max)
-    async with _Reader(settings, sample, on_read) as reader:
+    async with _Reader(settings, sample, leave(settings, tolerance_ms), on_read) as reader:
         for partition in range(settings.partitions) if partitions is None else partitions:
             await reader.judge(partition, verdict)
     return verdict
 
 
 class _Reader:
-    def __init__(self, settings: Settings, sample: Sample, on_read: Callable[[int, int], None]) -> None:
-        self._settings, self._sample, self._on_read = settings, sample, on_read
+    def __init__(self, settings: Settings, sample: Sample, leave: Leave, on_read: Callable[[int, int], None]) -> None:
+        self._settings, self._sample, self._leave, self._on_read = settings, sample, leave, on_read
         self._names = topics.names(settings)
         self._admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
         self._ends = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers)
@@ -155,8 +174,12 @@ class _Reader:
         ends: dict[TopicPartition, int] = await self._ends.end_offsets(self._tps(partition, *INPUTS, *WRITTEN))
         inputs = dict(zip(self._tps(partition, *INPUTS), cut.offsets, strict=True))
         lag = sum(ends[tp] - offset for tp, offset in inputs.items())
-        records, written = await self._read(partition, ends | inputs)
+        witnesses = Witnesses()
+        records, written = await self._read(partition, ends | inputs, witnesses)
         is_moving = await self._cut(partition) != cut
+        schedule = witnesses.schedule(
+            self._leave, until=cut.end if is_moving else None, clock_ms=cut.clock_ms, is_whole=not lag
+        )
         expected = await asyncio.to_thread(
             run,
             records[INPUTS[0]],
@@ -166,9 +189,11 @@ class _Reader:
             concerns=self._terms.concerns,
             # A round that is cut between two due times leaves the clock beyond the last event that it consumed.
             # Where there is no more to consume, events alone must account for the clock.
-            until_ms=cut.clock_ms if lag else None,
+            until_ms=cut.clock_ms if lag and schedule is None else None,
+            schedule=schedule,
         )
-        verdict.add(Found(partition, records, written, cut.sequence if is_moving else None), expected, self._terms)
+        found = Found(partition, records, written, cut.sequence if is_moving else None, schedule)
+        verdict.add(until_cut(found, cut.end) if is_moving else found, expected, self._terms)
         verdict.not_consumed += lag
 
     def _tps(self, partition: int, *names: str) -> list[TopicPartition]:
@@ -198,9 +223,9 @@ class _Reader:
                 )
 
     async def _read(
-        self, partition: int, ends: dict[TopicPartition, int]
+        self, partition: int, ends: dict[TopicPartition, int], witnesses: Witnesses
     ) -> tuple[dict[str, list[Record]], dict[str, list[Written]]]:
-        """Read committed records from the start up to these ends."""
+        """Read committed records from the start up to these ends; of contacts that do not concern us the rounds."""
         names = dict(zip(self._tps(partition, *INPUTS, *WRITTEN), (*INPUTS, *WRITTEN), strict=True))
         records: dict[str, list[Record]] = {name: [] for name in INPUTS}
         written: dict[str, list[Written]] = {name: [] for name in WRITTEN}
@@ -213,20 +238,22 @@ class _Reader:
             fetched = await self._consumer.getmany(*behind, timeout_ms=200)
             for tp, batch in fetched.items():
                 name = names[tp]
-                kept = [record for record in batch if record.offset < ends[tp] and self._concerns(name, record)]
-                if name in records:
-                    records[name] += [_input(name, record) for record in kept]
-                else:
-                    written[name] += map(_written, kept)
+                for record in batch:
+                    if record.offset >= ends[tp]:
+                        break
+                    if name in records:
+                        records[name].append(_input(name, record))
+                        continue
+                    found = _written(record)
+                    if name != DEAD_LETTERS:
+                        witnesses.note(name, found)
+                    if name == DEAD_LETTERS or self._sample.holds(record.key or b""):
+                        written[name].append(found)
                 self._on_read(partition, len(batch))
                 give_up_s = time.monotonic() + wait_s
             if time.monotonic() > give_up_s:
                 raise ClusterError(f"{behind[0].topic}[{partition}]: nothing to read in time; is a transaction open?")
         return records, written
-
-    def _concerns(self, name: str, record: ConsumerRecord) -> bool:
-        """Whether a record is to be kept: inputs move the clock, whose-ever they are."""
-        return name in INPUTS or name == DEAD_LETTERS or self._sample.holds(record.key or b"")
 
 
 def _input(name: str, record: ConsumerRecord) -> Record:
@@ -238,6 +265,7 @@ def _input(name: str, record: ConsumerRecord) -> Record:
         record.key,
         record.value,
         tuple(record.headers),
+        record.timestamp if record.timestamp_type == _LOG_APPEND_TIME else None,
     )
 
 

@@ -71,6 +71,8 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    appended_ms: int | None = None
+    """When the broker took it, where the topic's timestamps say that (LogAppendTime); else None."""
 
 
 class Event(NamedTuple):

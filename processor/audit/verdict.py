@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from processor.audit.model import Counts, DeadLetter, Result
 from processor.audit.records import Record, unix_ms
+from processor.audit.rounds import HEADER, Leave, Round, Schedule, Witness, chained
 
 INPUTS = ("messages.inbound", "messages.outbound")
 OUTPUTS = ("window-opened", "window-expiring", "window-closed", "send-accepted", "send-rejected")
@@ -48,6 +49,8 @@ class Found(NamedTuple):
 
     What was written later is not looked at. None: nothing is written any more, and everything must be as it is due.
     """
+    schedule: Schedule | None = None
+    """The rounds in which the worker says that it worked; None where it does not say so of each record."""
 
 
 class Terms(NamedTuple):
@@ -133,11 +136,59 @@ class Verdict:
         return "\n  ".join([head, *map(str, self.examples)])
 
 
+class Witnesses:
+    """Gathers the rounds that the records of a partition tell of, and makes a schedule of them."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._of: dict[Round, Witness] = {}
+        self._is_complete = True
+
+    def note(self, topic: str, record: Written) -> None:
+        """Take note of a record of `OUTPUTS` or `STATES`, of whatever contact."""
+        round_ = Round.read(record.headers)
+        if round_ is None:
+            self._is_complete = False
+        elif round_ not in self._of:
+            self._of[round_] = Witness(round_, topic, record.offset, record.timestamp_ms)
+
+    def schedule(
+        self, leave: Leave, *, until: tuple[int, int, int] | None = None, clock_ms: int | None = None, is_whole: bool
+    ) -> Schedule | None:
+        """Give the rounds up to `until` (a worker goes on meanwhile; None: all).
+
+        None where event time alone moves the clock and not every record tells of its round: they may have been
+        written before workers did so.
+        """
+        if not (self._is_complete or leave.moves_idle_clock):
+            return None
+        witnesses = [each for each in self._of.values() if until is None or not _is_beyond(each.round, until)]
+        return Schedule(chained(witnesses), leave, clock_ms, is_whole)
+
+
+def _is_beyond(round_: Round, end: tuple[int, int, int]) -> bool:
+    return any(to > most for to, most in zip(round_.end, end, strict=True))
+
+
+def until_cut(found: Found, end: tuple[int, int, int]) -> Found:
+    """Leave out what was written by rounds beyond a cut."""
+    written = dict(found.written)
+    for topic in (*OUTPUTS, *STATES):
+        written[topic] = [
+            record
+            for record in found.written.get(topic, ())
+            if (round_ := Round.read(record.headers)) is None or not _is_beyond(round_, end)
+        ]
+    return found._replace(written=written)
+
+
 def compare(found: Found, expected: Result, terms: Terms) -> Iterator[Fault]:
     """Give all that is wrong with a partition."""
     outputs = _Outputs(found, terms)
     yield from outputs.faults
-    yield from _output_faults(found.partition, outputs.read, expected)
+    yield from _output_faults(found.partition, outputs, expected)
+    if found.schedule is not None:
+        yield from _round_faults(found, found.schedule, outputs, expected)
     yield from _sequence_faults(found.partition, outputs.sequences)
     for topic, states in zip(STATES, (expected.windows, expected.consents), strict=True):
         yield from _state_faults(topic, found, states, terms)
@@ -171,6 +222,8 @@ class _Outputs:
         self.read: list[_Output] = []
         self.sequences: list[tuple[str, int, str]] = []
         """Topic, offset and sequence of each record that has one, topic by topic."""
+        self.matched: list[tuple[_Output, int]] = []
+        """Outputs that are due, with their place among all that are."""
         for topic in (*OUTPUTS, "window-state"):
             for record in found.written.get(topic, ()):
                 if topic in OUTPUTS:
@@ -209,13 +262,13 @@ class _Outputs:
         self.read.append(_Output(sequence, topic, record.offset, id_, key, event))
 
 
-def _output_faults(partition: int, read: Iterable[_Output], expected: Result) -> Iterator[Fault]:
+def _output_faults(partition: int, outputs: _Outputs, expected: Result) -> Iterator[Fault]:
     """Match what was said with what is due, one by one in order of `sequence`."""
     due: defaultdict[_What, deque[int]] = defaultdict(deque)
     for place, wanted in enumerate(expected.outputs):
         due[wanted.topic, wanted.id, wanted.key].append(place)
     before = -1
-    for output in read:
+    for output in outputs.read:
         places = due.get(output.what)
         if not places:
             kind = Kind.UNEXPECTED if places is None else Kind.DOUBLED
@@ -224,6 +277,7 @@ def _output_faults(partition: int, read: Iterable[_Output], expected: Result) ->
             yield Fault(kind, output.topic, partition, output.offset, output.id)
             continue
         place = places.popleft()
+        outputs.matched.append((output, place))
         wanted = expected.outputs[place]
         if output.event != wanted.event:
             details = "; ".join(_differences(output.event, wanted.event))
@@ -255,6 +309,62 @@ def _sequence_faults(partition: int, sequences: Iterable[tuple[str, int, str]]) 
             yield Fault(Kind.DOUBLED, topic, partition, offset, f"sequence {sequence}")
         seen.add(sequence)
         topic_before, before = topic, sequence
+
+
+# --- Rounds -----------------------------------------------------------------------------------------------
+
+
+def _round_faults(found: Found, schedule: Schedule, outputs: _Outputs, expected: Result) -> Iterator[Fault]:
+    """Look whether each record tells of a round, in their order, and of the one in which it was due."""
+    told: dict[tuple[str, int], int] = {}
+    """Topic and offset of a record, and the place of its round."""
+    for topic in (*OUTPUTS, *STATES):
+        yield from _topic_round_faults(topic, found, schedule, told)
+
+    def fault(place: tuple[str, int], at: int, details: str) -> Fault:
+        subject = f"round {schedule.witnesses[at].round}"
+        return Fault(Kind.OUT_OF_ORDER, place[0], found.partition, place[1], subject, details)
+
+    before = 0
+    for topic, offset, _ in sorted(outputs.sequences, key=lambda numbered: numbered[2]):
+        at = told.get((topic, offset), before)
+        if at < before:
+            details = f"its sequence is larger than one of round {schedule.witnesses[before].round}"
+            yield fault((topic, offset), at, details)
+        before = at
+    for output, due in outputs.matched:
+        place = (output.topic, output.offset)
+        if place in told and due not in expected.outputs_of[told[place]]:
+            of = next((at for at, places in enumerate(expected.outputs_of) if due in places), None)
+            due_in = "none that is told of" if of is None else str(schedule.witnesses[of].round)
+            yield fault(place, told[place], f"{output.id} is due in {due_in}")
+    for breach in expected.breaches:
+        if (witness := breach.witness) is None:
+            yield Fault(Kind(breach.kind), INPUTS[0], found.partition, None, "the committed clock", breach.details)
+        else:
+            subject = f"round {witness.round}"
+            yield Fault(Kind(breach.kind), witness.topic, found.partition, witness.offset, subject, breach.details)
+
+
+def _topic_round_faults(
+    topic: str, found: Found, schedule: Schedule, told: dict[tuple[str, int], int]
+) -> Iterator[Fault]:
+    """Look along a topic; `told` is filled with what its records tell of."""
+    before = 0
+    for record in found.written.get(topic, ()):
+        round_ = Round.read(record.headers)
+        at = None if round_ is None else schedule.place_of.get(round_)
+        if round_ is None:
+            details = f"no {HEADER}, or none that can be read"
+            yield Fault(Kind.WRONG, topic, found.partition, record.offset, "round", details)
+        elif at is None:
+            details = "contradicts the rounds before it"
+            yield Fault(Kind.OUT_OF_ORDER, topic, found.partition, record.offset, f"round {round_}", details)
+        else:
+            if at < before:
+                details = f"comes after {schedule.witnesses[before].round}"
+                yield Fault(Kind.OUT_OF_ORDER, topic, found.partition, record.offset, f"round {round_}", details)
+            told[topic, record.offset] = before = at
 
 
 # --- States -----------------------------------------------------------------------------------------------

@@ -32,6 +32,10 @@ def verify(
     sample: Annotated[
         str, typer.Option(metavar="A/B", help="Compare this share of the contacts, such as 1/16; all are read.")
     ] = "1/1",
+    skew: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="How far clocks of workers and brokers may differ, such as 5s."),
+    ] = None,
     examples: Annotated[int, typer.Option(min=0, metavar="N", help="Faults of each kind that are shown.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="For machines: one JSON object.")] = False,
     bootstrap_servers: BootstrapServers = None,
@@ -44,14 +48,16 @@ def verify(
     dead letters are compared with it, both ways and to their ends. Nothing is written and no group is joined.
 
     Run it with the settings and the policy that the workers have had. Everything that was ever written must still
-    be on the topics, so it is for what is younger than their retention. Timers must follow event time
-    (JANELA_CLOCK=event), and the inputs must have been there before the worker or come in order of their times:
-    when the wall clock moved, no topic tells, so a live clock is refused.
+    be on the topics, so it is for what is younger than their retention. Each record tells of the round that it was
+    written in (its header janela-round), so the order is known in which inputs were taken and timers fired, also
+    where the wall clock moved time on (JANELA_CLOCK=live). Whether a worker was free to do so is judged by the
+    timestamps of the inputs: --skew is how much the clocks may have differed, by default JANELA_TIMER_GRACE_MS.
 
     Examples:
         janela verify
         janela verify --partition 0 --partition 7 --examples 20
         janela verify --sample 1/16 --json | jq .faults
+        janela verify --skew 5s
 
     Exit codes: 0 nothing is wrong, 1 there are faults, 2 broker away, topics missing or not whole, a setting wrong.
     """
@@ -60,7 +66,8 @@ def verify(
         raise typer.BadParameter(
             f"found {beyond[0]}, expected 0 to {settings.partitions - 1}", param_hint="--partition"
         )
-    verdict = asyncio.run(_verify(settings, sorted(set(partitions)) if partitions else None, _share(sample), examples))
+    chosen = sorted(set(partitions)) if partitions else None
+    verdict = asyncio.run(_verify(settings, chosen, _share(sample), examples, _milliseconds(skew)))
     if as_json:
         _print_json(verdict)
     else:
@@ -77,12 +84,30 @@ def _share(text: str) -> "Sample":
     return Sample(int(match[1]), int(match[2]))
 
 
-async def _verify(settings: "Settings", partitions: list[int] | None, sample: "Sample", examples: int) -> "Verdict":
+def _milliseconds(skew: str | None) -> int | None:
+    from processor.core.policy import PolicyError, parse_duration
+
+    try:
+        return None if skew is None else parse_duration(skew)
+    except PolicyError as error:
+        raise typer.BadParameter(str(error), param_hint="--skew") from None
+
+
+async def _verify(
+    settings: "Settings", partitions: list[int] | None, sample: "Sample", examples: int, tolerance_ms: int | None
+) -> "Verdict":
     from processor.audit.reading import verify
     from processor.cli.cluster import refusals_told
 
     with _progress() as progress, refusals_told(settings):
-        return await verify(settings, partitions, sample=sample, examples_max=examples, on_read=progress.note)
+        return await verify(
+            settings,
+            partitions,
+            sample=sample,
+            examples_max=examples,
+            tolerance_ms=tolerance_ms,
+            on_read=progress.note,
+        )
 
 
 # ------------------------------------------------------------------------------------------------ on stderr

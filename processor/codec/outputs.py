@@ -20,6 +20,7 @@ TOPICS: dict[type[Decision], str] = {
 """Which topic a decision goes to."""
 
 HEADERS: list[tuple[str, bytes]] = [("content-type", b"application/cloudevents+json")]
+"""What each record with a decision bears, beside the round's own header."""
 
 
 class OutputEncoder:

@@ -17,6 +17,7 @@ from processor import __version__
 from processor.codec.dead_letters import dead_letter
 from processor.codec.inputs import InputDecoder
 from processor.codec.outputs import HEADERS, TOPICS, OutputEncoder
+from processor.codec.rounds import Standing, round_header
 from processor.codec.state import encode_consents, encode_window
 from processor.core.decisions import Effects
 from processor.core.partition import Partition
@@ -156,10 +157,9 @@ class Owner:
     def decide(self, ends: LogEnds, wall_clock_ms: int) -> Round | None:
         """Do steps 1 and 2: apply what may be applied, move the idle clock, build the records. None: nothing new."""
         self._ends = ends
-        ended = tuple(
-            buffer.taken >= ends.offsets.get(tp, buffer.taken + 1)
-            for tp, buffer in zip(self.inputs, self.buffers, strict=True)
-        )
+        began, late = self._standing(), self.counts["late"]
+        found = [ends.offsets.get(tp) for tp in self.inputs]
+        ended = [end is not None and buffer.taken >= end for buffer, end in zip(self.buffers, found, strict=True)]
         effects = Effects()
         events, sides = merge(*self.buffers, (ended[0], ended[1]), self._settings.batch_records_max)
         applied = self.core.apply(events, effects)
@@ -177,10 +177,15 @@ class Owner:
                 lateness_ms = wall_clock_ms - fired[0].time_ms
         if not (applied or bad or effects):
             return None
+        if not effects and self.counts["late"] > late:
+            # Whether a message is too late hangs on where rounds begin, so such a round tells of itself, in a state
+            # that is written again.
+            effects.windows[events[0].key] = None
         self.token = None
+        told = round_header(began, self._standing(), [*found, ends.noted_ms])
         self._latest = Round(
             self,
-            self._build(effects, bad, wall_clock_ms),
+            self._build(effects, bad, told, wall_clock_ms),
             {tp: buffer.position for tp, buffer in zip(self.inputs, self.buffers, strict=True)},
             self.core.clock_ms,
             self.sequence,
@@ -200,6 +205,9 @@ class Owner:
     def progress(self, round_: Round, token: str, transactional_id: str) -> Progress:
         """Give what is committed beside the offsets of a round."""
         return Progress(round_.clock_ms, round_.sequence, self._settings.partitions, token, transactional_id)
+
+    def _standing(self) -> Standing:
+        return self.buffers[INBOUND].position, self.buffers[OUTBOUND].position, self.core.clock_ms
 
     def _move_idle_clock(self, noted_ms: int, effects: Effects) -> None:
         """Move the clock to when both topics were known to be read to their end, less the grace; never to "now"."""
@@ -231,28 +239,29 @@ class Owner:
         ahead_ms = self._ends.noted_ms - newest.timestamp if end is not None and newest.offset >= end else 0
         self._skew_ms = min(wall_clock_ms - newest.timestamp, 0) or max(ahead_ms, 0)
 
-    def _build(self, effects: Effects, bad: list[BadRecord], now_ms: int) -> list[Batch]:
-        """Write outputs, state records and dead letters into batches, numbering the outputs."""
+    def _build(self, effects: Effects, bad: list[BadRecord], told: tuple[str, bytes], now_ms: int) -> list[Batch]:
+        """Write outputs, state records and dead letters into batches, numbering the outputs.
+
+        All but dead letters bear `told`, the round's header.
+        """
+        of_output, of_state = [*HEADERS, told], [told]
         batches = _AllBatches(now_ms)
         sequence, encode = self.sequence, self._encoder.encode
         outputs = {kind: batches[self._output_tps[kind]].add for kind in set(map(type, effects.outputs))}
         for decision in effects.outputs:
             sequence += 1
-            outputs[type(decision)](decision.key, encode(decision, sequence), HEADERS)
+            outputs[type(decision)](decision.key, encode(decision, sequence), of_output)
         for key in effects.windows:
             sequence += 1
             window = self.core.windows.get(key)
-            batches[self._window_state].add(key, None if window is None else encode_window(window, sequence))
+            batches[self._window_state].add(key, None if window is None else encode_window(window, sequence), of_state)
         for key in effects.consents:
             sequence += 1
-            batches[self._consent_state].add(key, encode_consents(self.core.consents[key]))
+            batches[self._consent_state].add(key, encode_consents(self.core.consents[key]), of_state)
         for item in bad:
             batches[self._dead_letters].add(*_dead_letter(item))
         self.sequence = sequence
         return [batch for written in batches.values() for batch in written.close()]
-
-
-_NONE: list[tuple[str, bytes]] = []
 
 
 class _Batches:
@@ -263,7 +272,7 @@ class _Batches:
         self._full: list[Batch] = []
         self._batch = Batch(tp, now_ms)
 
-    def add(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]] = _NONE) -> None:
+    def add(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         if not self._batch.add(key, value, headers):
             self._full.append(self._batch)
             self._batch = Batch(self._tp, self._now_ms)

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
+from processor.audit.partitioner import partition_of
+from processor.audit.records import rfc3339
+from processor.audit.rounds import HEADER, Round
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
-from tests.chaos.backlog import HOUR_MS, backlog
+from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import ROOT, Stage, environment, patience
 
 pytestmark = pytest.mark.timeout(300)
@@ -121,15 +125,73 @@ async def lost_beginning(settings: Settings, tp: TopicPartition) -> None:
         await admin.close()
 
 
-async def test_a_live_clock_missing_topics_and_wrong_options_are_refused_in_a_line(settings: Settings) -> None:
+async def test_a_live_worker_whose_timers_fire_meanwhile_is_clean_and_a_hand_in_its_rounds_is_named(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """W4 E1"""
+    live = settings.model_copy(update={"clock": "live", "expiring_before": "2h"})
+    async with Stage.open(live, tmp_path) as stage:
+        began_ms = time.time_ns() // 1_000_000
+        await stage.preload(_ending(began_ms, 24 * HOUR_MS, 12))  # windows that end while the worker is at work
+        await stage.preload(_ending(began_ms, 22 * HOUR_MS, 12, who=100))  # ... and such that warn
+        stage.worker("w")
+        await stage.until_consumed(READY_S)
+
+        for number, topic in enumerate(("window-closed", "window-expiring")):
+            await stage.until(f"{topic} has fired", partial(_reached, stage, topic, 12), READY_S)
+            await stage.preload(_ending(began_ms, HOUR_MS * number, 3, who=200 + 10 * number))
+        await stage.until_consumed(READY_S)
+        assert {where.clock_ms >= began_ms for where in await _rounds(stage, "window-closed")} == {True}
+        for arguments in ((), ("--sample", "1/3"), ("--skew", "5s")):
+            code, answer = await verified(live, *arguments)
+            assert (code, answer["faults"]) == (0, {}), answer["examples"]
+
+        code, answer = await verified(live.model_copy(update={"timer_grace_ms": 60_000}))
+        assert (code, set(answer["faults"])) == (1, {"early"})
+        code, answer = await verified(settings)  # told that event time alone moves the clock
+        assert (code, set(answer["faults"])) == (1, {"early"})
+        for text in (b"0+999/0 0+0/0 0+1/0", b"?"):
+            closed = (await stage.records("window-closed"))[stage.tps("window-closed")[0]][0]
+            spoilt = closed.__class__(**{**vars_of(closed), "headers": ((HEADER, text),)})
+            await copied(live, stage.tps("window-closed")[0], spoilt)
+        code, answer = await verified(live)
+        assert code == 1
+        assert {"doubled", "wrong", "out-of-order"} <= set(answer["faults"])
+
+
+def vars_of(record: Any) -> dict[str, Any]:
+    """Give the fields of a record as a consumer gets it."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+async def _reached(stage: Stage, topic: str, least: int) -> bool:
+    return sum(len(records) for records in (await stage.records(topic)).values()) >= least
+
+
+async def _rounds(stage: Stage, topic: str) -> list[Round]:
+    found = [Round.read(each.headers) for records in (await stage.records(topic)).values() for each in records]
+    assert found
+    assert None not in found
+    return [each for each in found if each is not None]
+
+
+def _ending(now_ms: int, ago_ms: int, count: int, who: int = 0) -> list[Wanted]:
+    """Give messages from so long ago, and each some more of a second later than the one before."""
+    found = []
+    for n in range(count):
+        contact = str(5_511_900_000_000 + who + n)
+        key = f"whatsapp:15550001:{contact}".encode()
+        body = {"id": f"m{who + n}", "type": "text", "business_id": "15550001", "contact_id": contact}
+        value = json.dumps(body | {"time": rfc3339(now_ms - ago_ms + 1000 * n)}).encode()
+        found.append(Wanted("inbound", partition_of(key, PARTITIONS), key, value))
+    return found
+
+
+async def test_missing_topics_and_wrong_options_are_refused_in_a_line(settings: Settings) -> None:
     code, out, err = await verify(settings)
     assert (code, out) == (2, "")
     assert "topics: found none, expected 10; create them with `janela topics apply`" in err
-    code, out, err = await verify(settings, clock="live")
-    assert (code, out) == (2, "")
-    assert 'JANELA_CLOCK (clock): found "live", expected "event"' in err
-    assert len(err.splitlines()) == 1
-    for wrong in (("--sample", "2/1"), ("--sample", "half"), ("--partition", "2")):
+    for wrong in (("--sample", "2/1"), ("--sample", "half"), ("--partition", "2"), ("--skew", "5")):
         code, out, err = await verify(settings, *wrong)
         assert (code, out) == (2, "")
         assert wrong[0] in err

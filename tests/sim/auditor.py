@@ -5,18 +5,21 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from processor.audit.model import run
-from processor.audit.policy import ModelPolicy
+from processor.audit.reading import leave, model_policy
 from processor.audit.records import Record, TopicKind
-from processor.audit.verdict import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Terms, Verdict, Written
+from processor.audit.verdict import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Terms, Verdict, Witnesses, Written
 from processor.settings import Settings
+from processor.stream.offsets import decode_progress
 from tests.sim.cluster import Cluster
 
 _SIDES: tuple[TopicKind, TopicKind] = ("inbound", "outbound")
 
 
-def audit(cluster: Cluster, settings: Settings) -> list[str]:
+def audit(cluster: Cluster, settings: Settings, tolerance_ms: int) -> list[str]:
     """Give what is wrong on the topics of workers of these settings, a line each; no more than a dozen of a kind."""
-    terms = Terms(f"/janela/{settings.app_id}", settings.policy().version, settings.topic_prefix)
+    policy = settings.policy()
+    terms = Terms(f"/janela/{settings.app_id}", policy.version, settings.topic_prefix)
+    model = model_policy(policy, settings.record_bytes_max, settings.key_check == "on")
     verdict = Verdict(examples_max=12)
     for partition in range(cluster.partitions):
 
@@ -25,11 +28,14 @@ def audit(cluster: Cluster, settings: Settings) -> list[str]:
 
         inbound, outbound = (
             [
-                Record(side, partition, each.offset, each.timestamp, each.key, each.value, tuple(each.headers))
+                Record(
+                    side, partition, each.offset, each.timestamp, each.key, each.value, tuple(each.headers),
+                    each.timestamp,
+                )
                 for each in committed(name)
             ]
             for side, name in zip(_SIDES, INPUTS, strict=True)
-        )
+        )  # fmt: skip
         written = {
             name: [
                 Written(each.offset, each.timestamp, each.key, each.value, tuple(each.headers))
@@ -37,6 +43,14 @@ def audit(cluster: Cluster, settings: Settings) -> list[str]:
             ]
             for name in (*OUTPUTS, *STATES, DEAD_LETTERS)
         }
-        found = Found(partition, dict(zip(INPUTS, (inbound, outbound), strict=True)), written)
-        verdict.add(found, run(inbound, outbound, ModelPolicy(), cluster.partitions), terms)
+        witnesses = Witnesses()
+        for name in (*OUTPUTS, *STATES):
+            for each in written[name]:
+                witnesses.note(name, each)
+        offset, metadata = cluster.offsets.get(TopicPartition(INPUTS[0], partition), (-1, ""))
+        clock_ms = decode_progress(metadata).clock_ms if offset >= 0 else None
+        schedule = witnesses.schedule(leave(settings, tolerance_ms), clock_ms=clock_ms, is_whole=True)
+        assert schedule is not None, "a record does not tell of its round"
+        found = Found(partition, dict(zip(INPUTS, (inbound, outbound), strict=True)), written, None, schedule)
+        verdict.add(found, run(inbound, outbound, model, cluster.partitions, schedule=schedule), terms)
     return [str(fault) for fault in verdict.examples]

@@ -27,6 +27,8 @@ class Process:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.skew_ms = 0
+        """How far its wall clock is ahead of the cluster's."""
         self.exit_code: int | None = None
         self.is_stopped = False
         self.steps_left: int | None = None

@@ -1,6 +1,7 @@
 """Histories from seeds: kills, rebalances, zombies, lost answers and late copies; and guards whose lack is seen.
 
-SEED and HISTORIES in the environment choose which ones; a seed that failed once is in `regressions` for good.
+SEED and HISTORIES in the environment choose which ones, every other one with a live clock; a seed that failed once is
+in `regressions` for good.
 """
 
 import json
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.history import Story, play, simulation
+from tests.sim.history import LIVE, Story, play, simulation
+from tests.sim.live_mutants import LIVE_MUTANTS
 from tests.sim.mutants import MUTANTS
 
 SEED = int(os.environ.get("SEED", "1"))
@@ -20,6 +22,11 @@ SECONDS = 10
 """How long histories are played where their number is not given."""
 HISTORIES_TO_CATCH = 3000
 REGRESSIONS = [int(line.split()[0]) for line in (Path(__file__).parent / "regressions").read_text().splitlines()]
+
+
+def seed_of(count: int) -> int:
+    """Give the seed of the history that is played after `count` others."""
+    return SEED + count if SEED >= LIVE else SEED + count // 2 + LIVE * (count % 2)
 
 
 def told(story: Story) -> str:
@@ -33,7 +40,7 @@ def test_whatever_befalls_the_workers_the_model_is_obeyed(capsys: pytest.Capture
     began_s, count, deaths = time.monotonic(), 0, 0
     with simulation():
         while count < HISTORIES or (not HISTORIES and time.monotonic() - began_s < SECONDS):
-            story = play(SEED + count)
+            story = play(seed_of(count))
             assert not story.faults, told(story)
             count, deaths = count + 1, deaths + story.deaths
     a_minute = count / (time.monotonic() - began_s) * 60
@@ -52,9 +59,10 @@ def test_a_seed_that_failed_once_does_not_again(seed: int) -> None:
     assert not story.faults, told(story)
 
 
-def test_a_seed_tells_the_same_story_each_time() -> None:
+@pytest.mark.parametrize("seed", [SEED % LIVE, SEED % LIVE + LIVE])
+def test_a_seed_tells_the_same_story_each_time(seed: int) -> None:
     with simulation():
-        first, second = play(SEED), play(SEED)
+        first, second = play(seed), play(seed)
     assert (first.told, first.steps, first.virtual_s) == (second.told, second.steps, second.virtual_s)
 
 
@@ -62,3 +70,9 @@ def test_a_seed_tells_the_same_story_each_time() -> None:
 def test_a_guard_that_is_missing_is_found_out(mutant: str) -> None:
     with simulation(), MUTANTS[mutant]():
         assert any(play(seed).faults for seed in range(HISTORIES_TO_CATCH)), mutant
+
+
+@pytest.mark.parametrize("mutant", LIVE_MUTANTS)
+def test_a_live_clock_that_goes_too_far_is_found_out(mutant: str) -> None:
+    with simulation(), LIVE_MUTANTS[mutant]():
+        assert any(play(seed).faults for seed in range(LIVE, LIVE + HISTORIES_TO_CATCH)), mutant

@@ -1,0 +1,128 @@
+"""What each record of a worker tells of the round that it was written in: the witness by which any clock can be judged.
+
+Within a round the order is given: the records that it took of both topics by event time, then, where it was idle, the
+clock. So whoever knows where rounds begin and end knows the order of everything. A round that wrote nothing leaves a
+gap: nothing came of its records, in whatever order they were taken (one that found a message too late always writes).
+
+The header `janela-round`: `FROM+COUNT/LEFT FROM+COUNT/LEFT CLOCK+GAIN/BEHIND`. Of inbound, then of outbound, the
+offset where the round began, how many offsets it passed, and how many were then left to the end that the topic was
+found to have; the partition's clock before the round (Unix ms), how far it went, and how far it was then behind the
+moment when the worker, by its own clock, asked for these ends. Where it did not ask, LEFT and BEHIND are not there.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+HEADER = "janela-round"
+
+_SPAN = r"([0-9]{1,19})\+([0-9]{1,19})(?:/(-?[0-9]{1,19}))?"
+_FORM = re.compile(f"{_SPAN} {_SPAN} {_SPAN}".encode())
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Round(NamedTuple):
+    """One round, in the header's order. Times are Unix ms: of the clock event time, of the ends the worker's own."""
+
+    inbound_from: int
+    inbound_to: int
+    inbound_end: int | None
+    outbound_from: int
+    outbound_to: int
+    outbound_end: int | None
+    clock_from_ms: int
+    clock_ms: int
+    noted_ms: int | None
+
+    @classmethod
+    def read(cls, headers: Headers) -> "Round | None":
+        """Read it from a record's headers; None where there is none, or none that can be read."""
+        texts = [text for name, text in headers if name == HEADER]
+        match = _FORM.fullmatch(texts[0] or b"") if len(texts) == 1 else None
+        if match is None:
+            return None
+        groups = match.groups()
+        inbound, outbound, clock = (_absolute(*groups[at : at + 3]) for at in (0, 3, 6))
+        return cls(*inbound, *outbound, *clock)
+
+    @property
+    def end(self) -> tuple[int, int, int]:
+        """Where it ends: inbound, outbound and clock. No two rounds end alike."""
+        return self.inbound_to, self.outbound_to, self.clock_ms
+
+    @property
+    def is_inbound_ended(self) -> bool:
+        """Whether inbound was known to be read to its end."""
+        return self.inbound_end is not None and self.inbound_to >= self.inbound_end
+
+    @property
+    def is_outbound_ended(self) -> bool:
+        """Whether outbound was known to be read to its end."""
+        return self.outbound_end is not None and self.outbound_to >= self.outbound_end
+
+    def follows(self, end: tuple[int, int, int]) -> bool:
+        """Whether it begins where another one ended, or later, and goes on from there."""
+        begin = (self.inbound_from, self.outbound_from, self.clock_from_ms)
+        goes_on = all(to >= start for start, to in zip(begin, self.end, strict=True)) and self.end != end
+        return goes_on and all(start >= before for before, start in zip(end, begin, strict=True))
+
+    def __str__(self) -> str:
+        spans = (self[0:3], self[3:6], self[6:9])
+        return " ".join(f"{start}+{to - start}" + ("" if end is None else f"/{end - to}") for start, to, end in spans)
+
+
+def _absolute(start: bytes, count: bytes, left: bytes | None) -> tuple[int, int, int | None]:
+    to = int(start) + int(count)
+    return int(start), to, None if left is None else to + int(left)
+
+
+class Witness(NamedTuple):
+    """A round, and the first record that was found to tell of it."""
+
+    round: Round
+    topic: str
+    offset: int
+    written_ms: int
+    """The worker's clock when it built the records."""
+
+
+class Leave(NamedTuple):
+    """What a worker may do beside following event time."""
+
+    moves_idle_clock: bool
+    """Whether the wall clock may move time on (`clock = "live"`)."""
+    grace_ms: int
+    """How far idle time stays behind the wall clock."""
+    tolerance_ms: int
+    """How far the clocks of workers and brokers may differ."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The rounds of a partition, one after the other, and what is to be known to judge them."""
+
+    witnesses: Sequence[Witness]
+    leave: Leave
+    clock_ms: int | None = None
+    """The committed clock; None where it is not known."""
+    is_whole: bool = True
+    """Whether these are all inputs, so that what is not there does not exist."""
+
+    @cached_property
+    def place_of(self) -> dict[Round, int]:
+        """Each round's place."""
+        return {witness.round: place for place, witness in enumerate(self.witnesses)}
+
+
+def chained(witnesses: Iterable[Witness]) -> list[Witness]:
+    """Bring rounds into their order, and leave out whichever contradicts those before it."""
+    chain: list[Witness] = []
+    end = (0, 0, 0)
+    for witness in sorted(witnesses, key=lambda witness: (witness.round.end, str(witness.round))):
+        if witness.round.follows(end):
+            chain.append(witness)
+            end = witness.round.end
+    return chain

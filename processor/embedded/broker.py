@@ -151,6 +151,16 @@ class EmbeddedKafka:
         """End a node by SIGKILL; `start(node)` has it back."""
         self._running.pop(node).kill()
 
+    def shut_down(self, node: int) -> bool:
+        """End a node as its operator would, and tell whether it ended cleanly; `start(node)` has it back.
+
+        Takes seconds. One that takes too long, because too few of the others run to let it go, is killed.
+        """
+        process = self._running.pop(node)
+        process.ask_to_end()
+        process.wait()
+        return process.ended_cleanly()
+
     def suspend(self, node: int) -> None:
         """Make a node hold still (SIGSTOP), connections open."""
         self._running[node].suspend()

@@ -43,6 +43,7 @@ class TransactionalProducer:
         self.transactional_id = transactional_id
         self._group = group
         self._limit_s = timeout_ms / 1000 * 0.8
+        self._hanging_s = timeout_ms / 1000 * 2  # by then its coordinator has ended any transaction that it knows of
         self._kafka = AIOKafkaProducer(
             bootstrap_servers=bootstrap_servers,
             transactional_id=transactional_id,
@@ -118,10 +119,18 @@ class TransactionalProducer:
 
         Waits while a transaction that holds offsets of these partitions is being completed. Where that takes more than
         half a second, its writer may be dead: `on_stalled` is told, once, what was committed before.
+
+        Raises:
+            TransactionError: They can't be had for twice the time-out of a transaction: there is one that hangs.
         """
         began_s, is_told = time.monotonic(), False
         while (found := await self._fetch(protocol.offset_fetch(self._group, topics, partitions))) is None:
-            if not is_told and time.monotonic() - began_s > _STALLED_S:
+            if (waited_s := time.monotonic() - began_s) > self._hanging_s:
+                raise TransactionError(
+                    f"no stable offsets of {self._group}, partitions {partitions}, after {waited_s:.0f} s: where the"
+                    " brokers are well, a transaction hangs on __consumer_offsets (kafka-transactions.sh find-hanging)"
+                )
+            if not is_told and waited_s > _STALLED_S:
                 before = await self._fetch(protocol.offset_fetch(self._group, topics, partitions, stable=False))
                 is_told = before is not None
                 await on_stalled(before or {})

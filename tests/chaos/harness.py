@@ -317,10 +317,12 @@ class Stage:
         self, partitions: set[int] | None = None, within_s: float = 60, *, ends_ok: bool = False
     ) -> float:
         """Wait until the committed offsets of these partitions (None: of any one) have moved, or are at the end."""
-        before, ends = await self.committed(), await self.ends(*INPUTS.values())
+        begin: list[tuple[dict[TopicPartition, int], dict[TopicPartition, int]]] = []
 
         async def moved() -> bool:
-            after = await self.committed()
+            if not begin:  # asked here, because a broker that has just come back may not answer yet
+                begin.append((await self.committed(), await self.ends(*INPUTS.values())))
+            (before, ends), after = begin[0], await self.committed()
             on = {tp.partition for tp in after if after[tp] > before[tp]}
             done = {tp.partition for tp in after} - {tp.partition for tp in after if after[tp] < ends[tp]}
             return (

@@ -201,6 +201,17 @@ def test_of_three_nodes_one_may_be_killed_and_come_back() -> None:
         assert asyncio.run(read(servers, TOPIC)) == [b"one"]
 
 
+def test_a_node_that_is_shut_down_ends_cleanly_and_comes_back_with_its_data(tmp_path: Path) -> None:
+    with EmbeddedKafka(tmp_path) as kafka:
+        asyncio.run(create(kafka.bootstrap_servers, TOPIC))
+        asyncio.run(write(kafka.bootstrap_servers, TOPIC, b"one"))
+        assert kafka.shut_down(0)
+        assert (kafka.alive(), kafka.pids) == (0, {})
+        assert (tmp_path / "0" / "log" / ".kafka_cleanshutdown").exists()
+        kafka.start(0)
+        assert asyncio.run(read(kafka.bootstrap_servers, TOPIC)) == [b"one"]
+
+
 async def test_a_start_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
     kafka = EmbeddedKafka(tmp_path)
     start = asyncio.create_task(asyncio.to_thread(kafka.start))

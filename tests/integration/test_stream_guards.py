@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from processor.audit.reading import verify
 from processor.embedded import EmbeddedKafka
@@ -112,6 +112,29 @@ def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
 
 def some(events: int, seed: int = 11) -> list[Wanted]:
     return backlog(seed, events, 100, PARTITIONS, time.time_ns() // 1_000_000 - HOUR_MS)
+
+
+async def test_a_worker_whose_offsets_a_strange_transaction_holds_ends_and_says_so(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """A transaction that no worker began, and that no time-out ends soon, stands for one that hangs."""
+    stranger = AIOKafkaProducer(
+        bootstrap_servers=settings.bootstrap_servers,
+        transactional_id=f"{settings.topic_prefix}stranger",
+        transaction_timeout_ms=600_000,
+    )
+    async with Stage.open(settings, tmp_path) as stage:
+        await stranger.start()
+        try:
+            async with stranger.transaction():
+                offsets = {TopicPartition(stage.names["messages.inbound"], 0): 0}
+                await stranger.send_offsets_to_transaction(offsets, settings.app_id)
+                worker = stage.worker("w")
+                assert await worker.ended(READY_S) == EXIT_FAILED
+        finally:
+            await stranger.stop()
+        assert "no stable offsets" in worker.told()
+        assert "find-hanging" in worker.told()
 
 
 async def test_a_worker_that_has_input_and_commits_nothing_ends_itself_and_shows_all_stacks(

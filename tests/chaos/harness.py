@@ -175,19 +175,23 @@ class Stage:
         )
         await producer.start()
         try:
-            builders: dict[TopicPartition, Any] = {}
-            for wanted in records:
-                tp = TopicPartition(self.names[INPUTS[wanted.kind]], wanted.partition)
-                fields = {"timestamp": None, "key": wanted.key, "value": wanted.value, "headers": list(wanted.headers)}
-                builder = builders.setdefault(tp, producer.create_batch())
-                if builder.append(**fields) is None:
-                    await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
-                    builder = builders[tp] = producer.create_batch()
-                    assert builder.append(**fields) is not None
-            for tp, builder in builders.items():
-                await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
+            await self.write(producer, records)
         finally:
             await producer.stop()
+
+    async def write(self, producer: AIOKafkaProducer, records: Iterable[Wanted]) -> None:
+        """Put records on the input topics by this producer, in their order within each partition."""
+        builders: dict[TopicPartition, Any] = {}
+        for wanted in records:
+            tp = TopicPartition(self.names[INPUTS[wanted.kind]], wanted.partition)
+            fields = {"timestamp": None, "key": wanted.key, "value": wanted.value, "headers": list(wanted.headers)}
+            builder = builders.setdefault(tp, producer.create_batch())
+            if builder.append(**fields) is None:
+                await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
+                builder = builders[tp] = producer.create_batch()
+                assert builder.append(**fields) is not None
+        for tp, builder in builders.items():
+            await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
 
     # ------------------------------------------------------------------------------------------------- what is seen
 

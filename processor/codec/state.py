@@ -19,16 +19,20 @@ class StateError(ValueError):
     """A state record can't be read: start must refuse, naming its partition and offset."""
 
 
+# What version 1 has had from its begin is always written, so it has no defaults: a damaged name would pass for a field
+# that nobody knows beside one that is missing, and an opt-out or an answer would be gone.
+
+
 class _WindowRecord(msgspec.Struct, gc=False):
     v: int
     status: Literal["open", "closed"]
     opened_at: int
     expires_at: int
     last_inbound_at: int
-    last_answer_at: int | None = None
-    closed_at: int | None = None
-    close_reason: str | None = None
-    sequence: str = ""
+    last_answer_at: int | None
+    closed_at: int | None
+    close_reason: str | None
+    sequence: str
 
 
 class _RegisterRecord(msgspec.Struct, gc=False):
@@ -38,8 +42,8 @@ class _RegisterRecord(msgspec.Struct, gc=False):
 
 class _ConsentRecord(msgspec.Struct, gc=False):
     v: int
-    marketing: _RegisterRecord | None = None
-    all: _RegisterRecord | None = None
+    marketing: _RegisterRecord | None
+    all: _RegisterRecord | None
 
 
 _Record = TypeVar("_Record", _WindowRecord, _ConsentRecord)

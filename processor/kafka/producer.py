@@ -13,10 +13,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import ConnectionGroup, CoordinationType
-from aiokafka.errors import KafkaError, ProducerFenced, for_code
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced, for_code
 from aiokafka.structs import OffsetAndMetadata
 
 from processor.failpoints import failpoint
@@ -57,6 +58,7 @@ class TransactionalProducer:
             request_timeout_ms=int(self._limit_s * 1000),
         )
         given = self._kafka._sender
+        self._transactions = given._txn_manager
         self._sender = protocol.FencedSender(
             given.client,
             acks=given._acks,
@@ -93,12 +95,14 @@ class TransactionalProducer:
         async with self._step(3, "begin the transaction"):
             await self._kafka.begin_transaction()
             failpoint("transaction-begun")
-        async with self._step(4, "send the records"):
-            deliveries = [
-                await self._kafka.send_batch(batch, batch.tp.topic, partition=batch.tp.partition) for batch in batches
-            ]
+        deliveries: list[asyncio.Future[object]] = []
+        undelivered = partial(_undelivered, batches, deliveries)
+        async with self._step(4, "send the records", undelivered):
+            for batch in batches:
+                delivery = await self._kafka.send_batch(batch, batch.tp.topic, partition=batch.tp.partition)
+                deliveries.append(delivery)
             failpoint("records-sent")
-        async with self._step(5, "wait for the deliveries"):
+        async with self._step(5, "wait for the deliveries", undelivered):
             await asyncio.gather(*deliveries)
             failpoint("records-delivered")
         async with self._step(5, "send the offsets"):
@@ -183,21 +187,47 @@ class TransactionalProducer:
         }
 
     @asynccontextmanager
-    async def _step(self, number: int, what: str) -> AsyncIterator[None]:
-        """Bound a step: aiokafka tries some requests again for ever."""
+    async def _step(
+        self, number: int, what: str, where: Callable[[BaseException], str] = lambda _: ""
+    ) -> AsyncIterator[None]:
+        """Bound a step: aiokafka tries some requests again for ever. `where` is asked only if it fails."""
         try:
             async with asyncio.timeout_at(self._deadline_s):
                 yield
-        except TimeoutError:
-            raise TransactionError(f"step {number}, {what}: no answer {self._limit_s:.0f} s after its begin") from None
+        except TimeoutError as error:
+            late = f"no answer {self._limit_s:.0f} s after its begin"
+            raise TransactionError(f"step {number}, {what}{where(error)}: {late}") from None
         except ProducerFenced:
             raise
-        except (KafkaError, AssertionError) as error:  # aiokafka's states are asserts
-            cause = error.__cause__ or error
-            raise TransactionError(f"step {number}, {what}: {type(cause).__name__}: {cause}") from error
+        except (KafkaError, IllegalOperation, AssertionError) as error:  # aiokafka's states are asserts
+            # once one topic is refused, aiokafka fails the others for reasons that follow from it
+            refused = self._refused()
+            cause, place = (refused, "") if refused else (error.__cause__ or error, where(error))
+            raise TransactionError(f"step {number}, {what}{place}: {type(cause).__name__}: {cause}") from error
+
+    def _refused(self) -> BaseException | None:
+        """Tell why the transaction can't be committed, where the coordinator has refused a part of it."""
+        waiter = self._transactions._transaction_waiter
+        return waiter.exception() if waiter.done() and not waiter.cancelled() else None
 
 
 _UNSTABLE_OFFSET_COMMIT = 88
+
+
+def _undelivered(batches: Sequence[Batch], deliveries: Sequence["asyncio.Future[object]"], error: BaseException) -> str:
+    """Say on which topic and partition a round failed: a person must know which one to mend."""
+    if len(deliveries) < len(batches):
+        tps = [batches[len(deliveries)].tp]
+    else:
+        sent = list(zip(batches, deliveries, strict=True))
+        failed = [it.tp for it, delivery in sent if delivery.done() and _failure(delivery) is error]
+        tps = failed or [it.tp for it, delivery in sent if not delivery.done() or _failure(delivery)]
+    more = f" and {len(tps) - 1} more" if len(tps) > 1 else ""
+    return f" to {tps[0].topic}, partition {tps[0].partition}{more}" if tps else ""
+
+
+def _failure(delivery: "asyncio.Future[object]") -> BaseException | None:
+    return None if delivery.cancelled() else delivery.exception()
 
 
 async def end_transaction_of(bootstrap_servers: str, transactional_id: str, timeout_ms: int) -> None:

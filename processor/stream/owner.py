@@ -114,7 +114,7 @@ class Owner:
         self._dead_letters = TopicPartition(names["dead-letters"], partition)
         self._ends = NO_ENDS
         self._latest: Round | None = None
-        self._skew_ms = 0
+        self._noted_s, self._skew_ms, self._skew_since_ms = 0.0, 0, 0.0
 
     @property
     def windows(self) -> dict[bytes, Window]:
@@ -156,7 +156,7 @@ class Owner:
 
     def decide(self, ends: LogEnds, wall_clock_ms: int) -> Round | None:
         """Do steps 1 and 2: apply what may be applied, move the idle clock, build the records. None: nothing new."""
-        self._ends = ends
+        self._ends, self._noted_s = ends, time.monotonic()
         began, late = self._standing(), self.counts["late"]
         found = [ends.offsets.get(tp) for tp in self.inputs]
         ended = [end is not None and buffer.taken >= end for buffer, end in zip(self.buffers, found, strict=True)]
@@ -211,7 +211,7 @@ class Owner:
 
     def _move_idle_clock(self, noted_ms: int, effects: Effects) -> None:
         """Move the clock to when both topics were known to be read to their end, less the grace; never to "now"."""
-        if abs(self._skew_ms) > CLOCK_SKEW_MAX_MS:
+        if self._is_off(noted_ms):
             self.counts["clock-skew"] += 1
             return
         idle_ms = noted_ms - self._settings.timer_grace_ms
@@ -237,7 +237,17 @@ class Owner:
         newest = carrier.records[-1]
         end = self._ends.offsets.get(carrier.tp)
         ahead_ms = self._ends.noted_ms - newest.timestamp if end is not None and newest.offset >= end else 0
-        self._skew_ms = min(wall_clock_ms - newest.timestamp, 0) or max(ahead_ms, 0)
+        self._skew_ms = (behind_ms := min(wall_clock_ms - newest.timestamp, 0)) or max(ahead_ms, 0)
+        at_s, at_ms = (time.monotonic(), wall_clock_ms) if behind_ms else (self._noted_s, self._ends.noted_ms)
+        self._skew_since_ms = at_ms - at_s * 1000
+
+    def _is_off(self, noted_ms: int) -> bool:
+        """Tell whether the wall clock was found off the broker's time, and has not been set right since.
+
+        A step shows in the time that has not passed: without it a timer would wait for a next record that may not come.
+        """
+        stepped_ms = noted_ms - time.monotonic() * 1000 - self._skew_since_ms
+        return min(abs(self._skew_ms), abs(self._skew_ms + stepped_ms)) > CLOCK_SKEW_MAX_MS
 
     def _build(self, effects: Effects, bad: list[BadRecord], told: tuple[str, bytes], now_ms: int) -> list[Batch]:
         """Write outputs, state records and dead letters into batches, numbering the outputs.

@@ -31,9 +31,14 @@ class Wanted(NamedTuple):
     headers: Headers = ()
 
 
-def backlog(seed: int, events: int, contacts: int, partitions: int, end_ms: int, days: float = 5) -> list[Wanted]:
-    """Give about `events` records of `contacts` contacts, over the `days` before `end_ms`, as they arrive."""
-    generator = _Generator(random.Random(seed), contacts, partitions)
+def backlog(
+    seed: int, events: int, contacts: int, partitions: int, end_ms: int, days: float = 5, first: int = 0
+) -> list[Wanted]:
+    """Give about `events` records of `contacts` contacts, over the `days` before `end_ms`, as they arrive.
+
+    Their ids are numbered after `first`, so that parts of one long backlog have none in common.
+    """
+    generator = _Generator(random.Random(seed), contacts, partitions, first)
     begin_ms = end_ms - int(days * DAY_MS)
     times = sorted(generator.random.randint(begin_ms, end_ms) for _ in range(events))
     arrivals: list[tuple[int, int, Wanted]] = []
@@ -111,10 +116,10 @@ Damage = Callable[["_Generator", Wanted], Wanted]
 
 
 class _Generator:
-    def __init__(self, random_: random.Random, contacts: int, partitions: int) -> None:
+    def __init__(self, random_: random.Random, contacts: int, partitions: int, first: int = 0) -> None:
         self.random = random_
         self._contacts, self.partitions = contacts, partitions
-        self._count = 0
+        self._count = first
         self._templates = {"inbound": _spread(_INBOUND), "outbound": _spread(_OUTBOUND)}
 
     def event(self, time_ms: int) -> Wanted:

@@ -180,20 +180,29 @@ class Stage:
         )
         await producer.start()
         try:
-            builders: dict[TopicPartition, Any] = {}
-            for wanted in records:
-                tp = TopicPartition(self.names[INPUTS[wanted.kind]], wanted.partition)
-                fields: dict[str, Any] = {"key": wanted.key, "value": wanted.value, "headers": list(wanted.headers)}
-                fields["timestamp"] = timestamp_ms(wanted)
-                builder = builders.setdefault(tp, producer.create_batch())
-                if builder.append(**fields) is None:
-                    await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
-                    builder = builders[tp] = producer.create_batch()
-                    assert builder.append(**fields) is not None
-            for tp, builder in builders.items():
-                await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
+            await self.write(producer, records, timestamp_ms)
         finally:
             await producer.stop()
+
+    async def write(
+        self,
+        producer: AIOKafkaProducer,
+        records: Iterable[Wanted],
+        timestamp_ms: Callable[[Wanted], int | None] = lambda _: None,
+    ) -> None:
+        """Put records on the input topics by this producer; see `preload`."""
+        builders: dict[TopicPartition, Any] = {}
+        for wanted in records:
+            tp = TopicPartition(self.names[INPUTS[wanted.kind]], wanted.partition)
+            fields: dict[str, Any] = {"key": wanted.key, "value": wanted.value, "headers": list(wanted.headers)}
+            fields["timestamp"] = timestamp_ms(wanted)
+            builder = builders.setdefault(tp, producer.create_batch())
+            if builder.append(**fields) is None:
+                await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
+                builder = builders[tp] = producer.create_batch()
+                assert builder.append(**fields) is not None
+        for tp, builder in builders.items():
+            await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
 
     # ------------------------------------------------------------------------------------------------- what is seen
 

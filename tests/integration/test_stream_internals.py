@@ -113,6 +113,7 @@ async def test_clients_keep_what_we_reach_for_under_the_names_that_it_had() -> N
         (BatchBuilder(1024, 0), "_builder _relative_offset"),
         (producer._sender, "client _acks _txn_manager _message_accumulator _request_timeout_ms"),
         (producer._txn_manager, "transactional_id producer_id producer_epoch _pid_and_epoch _sequence_numbers"),
+        (producer._txn_manager, "_transaction_waiter"),
         (producer.client, "coordinator_lookup send"),
         (consumer._subscription, "fetch_context reassignment_in_progress"),
         (fetcher.FetchResult, "getall has_more"),

@@ -50,8 +50,9 @@ class ProducerClient:
         self._epoch = -1
         self._is_in_transaction = False
         self.client = BrokerClient(cluster)
+        transactions = SimpleNamespace(_transaction_waiter=SimpleNamespace(done=lambda: False))
         self._sender: Any = SimpleNamespace(
-            client=None, _acks=None, _txn_manager=None, _message_accumulator=None, _request_timeout_ms=None
+            client=None, _acks=None, _txn_manager=transactions, _message_accumulator=None, _request_timeout_ms=None
         )
 
     async def start(self) -> None:

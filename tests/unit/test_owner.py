@@ -205,6 +205,19 @@ def test_a_wall_clock_that_is_off_the_brokers_time_moves_nothing(skew_ms: int) -
     assert bench.owner.counts["clock-skew"] > 0
 
 
+@pytest.mark.parametrize("skew_ms", [HOUR, -HOUR])
+def test_a_wall_clock_that_is_set_right_moves_timers_again_without_a_further_record(skew_ms: int) -> None:
+    bench = opened()
+    right_ms = T0 + 2 * DAY
+    bench.decide(T0 + HOUR, {IN: 1, OUT: 1})  # notes the ends, one of them not reached
+    bench.owner._ends = LogEnds(right_ms + skew_ms, bench.end.copy())
+    record = DefaultRecord(1, right_ms, 0, KEY, b"noise", [])
+    assert bench.owner.accept(Carrier(IN, 1, 2, 0, [record]), right_ms + skew_ms)
+    bench.end[IN] = 2
+    assert bench.said(right_ms + skew_ms) == []
+    assert bench.said(right_ms) != []
+
+
 def test_an_old_record_says_nothing_about_the_wall_clock() -> None:
     bench = Bench()
     bench.put(IN, T0)

@@ -1,0 +1,172 @@
+"""Workers whose wall clock is wrong: an hour ahead, an hour behind, and stepping while they run.
+
+The clock of a worker is what `time.time` and `time.time_ns` say in its process. Here they are off by as much as a file
+says, so that a test can set it like an operator with a hand on the machine's clock.
+"""
+
+import asyncio
+import json
+import random
+import time
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from processor.audit.partitioner import partition_of
+from processor.audit.reading import verify
+from processor.audit.records import TopicKind, rfc3339
+from processor.audit.verdict import OUTPUTS
+from processor.settings import Settings
+from processor.stream.engine import EXIT_REFUSED
+from tests.chaos.backlog import HOUR_MS, Wanted
+from tests.chaos.harness import Stage, Worker
+from tests.chaos.test_exactly_once import QUICK, START_S, drained, filled, stopped
+from tests.chaos.trial import MINUTES, SEED, Trial
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
+
+DAY_MS: Final = 24 * HOUR_MS
+PARTITIONS: Final = 4
+HOUR_S: Final = 3600
+OFFSETS_S: Final = (HOUR_S, -HOUR_S, 0, HOUR_S - 1, -10 * HOUR_S)
+WORKER: Final = """
+import runpy, time
+
+right, right_ns = time.time, time.time_ns
+
+def off_s():
+    with open({path!r}) as file:
+        return int(file.read())
+
+time.time = lambda: right() + off_s()
+time.time_ns = lambda: right_ns() + off_s() * 10**9
+runpy.run_module("processor", run_name="__main__", alter_sys=True)
+"""
+
+
+class Clock:
+    """A wall clock of one or more workers, which a test may set while they run."""
+
+    def __init__(self, path: Path, off_s: int = 0) -> None:
+        """Begin so many seconds ahead of this machine's clock (negative: behind)."""
+        self._path = path
+        self.set(off_s)
+
+    def set(self, off_s: int) -> None:
+        """Step to so many seconds ahead; a worker sees the old or the new, nothing between."""
+        new = self._path.with_suffix(".new")
+        new.write_text(str(off_s))
+        new.replace(self._path)
+
+    @property
+    def command(self) -> tuple[str, str, str]:
+        """How a worker is started that has this clock."""
+        return "-c", WORKER.format(path=str(self._path)), "worker"
+
+
+async def test_by_the_time_of_events_no_wall_clock_changes_what_comes_out(
+    settings: Settings, tmp_path: Path, trial: Trial
+) -> None:
+    chance = random.Random(SEED + 9)
+    until_s = time.monotonic() + 60 * MINUTES
+    clock = Clock(tmp_path / "clock")
+    async with Stage.open(settings, tmp_path) as stage:
+        await filled(stage)
+        steps, worker = 0, stage.worker("first", command=clock.command)
+        while steps < len(OFFSETS_S) or time.monotonic() < until_s:
+            clock.set(OFFSETS_S[steps % len(OFFSETS_S)])
+            steps += 1
+            await stage.until_moved(within_s=START_S)
+            await asyncio.sleep(chance.uniform(0, 0.5))
+            if steps % len(OFFSETS_S) == 0:
+                worker.kill()
+                await stage.evict(worker)
+                trial.faults["SIGKILL"] += 1
+                worker = stage.worker(f"w{steps}", command=clock.command)
+        worker.kill()
+        await stage.evict(worker)
+        trial.faults["wall clock stepped"] += steps
+        trial.notes.append(await drained(stage, stage.worker("last", **QUICK, command=clock.command)))
+        trial.judge(await verify(stage.settings))
+
+
+async def test_a_live_worker_whose_clock_is_an_hour_off_moves_no_timer_and_fires_each_once_when_it_is_right(
+    settings: Settings, tmp_path: Path, trial: Trial
+) -> None:
+    """Ahead and behind, noticed by the first message; and stepping back and forth under a timer that is not due."""
+    async with Stage.open(settings.model_copy(update={"clock": "live"}), tmp_path) as stage:
+        for off_s in (HOUR_S, -HOUR_S) * max(1, int(MINUTES)):
+            number = trial.faults.total()
+            clock = Clock(tmp_path / f"clock{number}", max(off_s, 0))  # one behind would not be let in
+            worker = stage.worker(f"w{number}", clock="live", expiring_before="2s", command=clock.command)
+            await stage.until("it is at work", partial(at_work, worker), START_S)
+            clock.set(off_s)
+            await asyncio.sleep(1)  # it has looked for the ends of its inputs, as it does five times a second
+            contact, due_ms = f"5511911{number:06}", now_ms() + 4_000
+            await stage.preload([said("inbound", contact, due_ms - DAY_MS, "first")])
+            await stage.until("it is opened", partial(has, stage, contact, 1), START_S)
+            while now_ms() < due_ms + 2_000:  # long due, by a right clock; an hour ago or to come, by this one
+                await asyncio.sleep(0.1)
+            assert await kinds(stage, contact) == ["window-opened"], worker.told()
+            clock.set(0)
+            await stage.preload([said("outbound", contact, due_ms - HOUR_MS, "answer")])
+            expected = ["window-opened", "send-accepted", "window-expiring", "window-closed"]
+            await stage.until("its timers have fired", partial(has, stage, contact, len(expected)), START_S)
+            for step_s in (HOUR_S, -HOUR_S, 0):
+                clock.set(step_s)
+                await asyncio.sleep(1)
+            assert await kinds(stage, contact) == expected, worker.told()
+            await stopped(worker)
+            trial.faults[f"wall clock an hour {'ahead' if off_s > 0 else 'behind'}"] += 1
+        trial.notes.append("judged by its own assertions")
+
+
+async def test_a_live_worker_that_finds_the_committed_clock_ahead_of_its_own_refuses_to_start(
+    settings: Settings, tmp_path: Path, trial: Trial
+) -> None:
+    async with Stage.open(settings, tmp_path) as stage:
+        first = stage.worker("first", clock="live")
+        await stage.preload([said("inbound", "5511922000000", now_ms(), "m1")])
+        await stage.until_consumed(START_S)
+        await stopped(first)
+        behind = stage.worker("behind", clock="live", command=Clock(tmp_path / "clock", -HOUR_S).command)
+        assert await behind.ended(START_S) == EXIT_REFUSED, behind.told()
+        assert "found its committed clock" in behind.lines()[-1]
+        assert "ahead of this machine's clock, expected at most 300 s: set the machine's clock" in behind.lines()[-1]
+        right = stage.worker("right", clock="live")
+        await stage.preload([said("inbound", "5511922000000", now_ms(), "m2")])
+        await stage.until_consumed(START_S)
+        await stopped(right)
+        trial.faults["wall clock an hour behind"] += 1
+        trial.judge(await verify(stage.settings))  # no idle clock has fired anything: by events alone it is the same
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def said(kind: TopicKind, contact: str, time_ms: int, id_: str) -> Wanted:
+    """Give a text of one side."""
+    body = {"id": id_, "type": "text", "business_id": "15550001", "contact_id": contact, "time": rfc3339(time_ms)}
+    key = f"whatsapp:15550001:{contact}".encode()
+    return Wanted(kind, partition_of(key, PARTITIONS), key, json.dumps(body).encode())
+
+
+def at_work(worker: Worker) -> bool:
+    return any("stream.restored" in line for line in worker.lines())
+
+
+async def kinds(stage: Stage, contact: str) -> list[str]:
+    """Give the topics of a contact's outputs, in the order of their sequence."""
+    found: list[tuple[str, str]] = []
+    for tp, records in (await stage.records(*OUTPUTS)).items():
+        topic = tp.topic.removeprefix(stage.settings.topic_prefix)
+        found += [(json.loads(it.value)["sequence"], topic) for it in records if it.key.endswith(contact.encode())]
+    return [topic for _, topic in sorted(found)]
+
+
+async def has(stage: Stage, contact: str, least: int) -> bool:
+    """Tell whether a contact has so many outputs."""
+    return len(await kinds(stage, contact)) >= least

@@ -24,6 +24,8 @@ FAILPOINTS: Final = (
     "idle-timers-fired",
     "assigned",  # offsets are known, nothing is restored
     "restore-begun",
+    "restore-half-read",  # the first fetch that goes beyond half of a partition's state
+    "restore-nearly-read",  # the same of 99 %
     "restore-read",  # the records of a partition are read, not yet decoded
     "restore-decoded",  # its owner is not yet at work
     "revoked",

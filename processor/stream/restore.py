@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 _AT_ONCE = 4  # partitions read side by side: the first ones are ready while the last ones wait
 _RECORDS_AT_ONCE = 4000  # some 10 ms of work between two waits, so that owners at work and heartbeats go on
 _STALLED_S = 0.5
+_MARKS = (("restore-half-read", 0.5), ("restore-nearly-read", 0.99))
 
 
 class RestoreError(Exception):
@@ -92,9 +93,14 @@ class Restorer:
         raw: dict[TopicPartition, dict[bytes, tuple[int, bytes]]] = {tp: {} for tp in every}
         states = {partition: RestoredState() for partition in partitions}
         moved_at_s, freed = dict.fromkeys(partitions, time.monotonic()), set[int]()
+        stood_at = dict.fromkeys(partitions, 0)
         while True:
             for partition in list(states):
-                behind = [tp for tp in tps[partition] if await consumer.position(tp) < ends[tp]]
+                positions = {tp: await consumer.position(tp) for tp in tps[partition]}
+                behind = [tp for tp, position in positions.items() if position < ends[tp]]
+                stands_at = sum(positions.values())
+                _pass_marks(stood_at[partition], stands_at, sum(ends[tp] for tp in positions))
+                stood_at[partition] = stands_at
                 if not behind:
                     state = states.pop(partition)
                     failpoint("restore-read")
@@ -104,7 +110,6 @@ class Restorer:
                 elif time.monotonic() - moved_at_s[partition] > _STALLED_S and partition not in freed:
                     moved_at_s[partition] = time.monotonic()
                     stable = await self._log_reader.stable_ends(behind)
-                    positions = {tp: await consumer.position(tp) for tp in behind}
                     if all(stable[tp] <= positions[tp] for tp in behind):
                         freed.add(partition)  # it stands at the end of what is stable: a transaction is open
                         await self._end_open_transaction(partition)
@@ -118,6 +123,13 @@ class Restorer:
                 moved_at_s[tp.partition] = time.monotonic()
                 states[tp.partition].records += len(records)
                 on_read(tp.partition, states[tp.partition].records)
+
+
+def _pass_marks(stood_at: int, stands_at: int, end: int) -> None:
+    """Come by the failpoints that lie on the way, by the sum of a partition's positions."""
+    for name, share in _MARKS:
+        if stood_at < share * end <= stands_at:
+            failpoint(name)
 
 
 def _keep_newest(newest: dict[bytes, tuple[int, bytes]], records: list[Any]) -> None:

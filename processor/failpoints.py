@@ -52,3 +52,10 @@ def failpoint(name: str) -> None:
     """End the process here, if this is the place and the time."""
     if name == _name and next(_passes) == _times:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def restore_moved(stood_at: int, stands_at: int, end: int) -> None:
+    """Come by the places on the way of a restore, by the sum of a partition's positions."""
+    for name, share in (("restore-half-read", 0.5), ("restore-nearly-read", 0.99)):
+        if stood_at < share * end <= stands_at:
+            failpoint(name)

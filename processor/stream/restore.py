@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from processor.codec.state import StateError, decode_consents, decode_window
 from processor.core.consent import Consents
 from processor.core.window import Window
-from processor.failpoints import failpoint
+from processor.failpoints import failpoint, restore_moved
 from processor.kafka.log import LogReader
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,6 @@ log = structlog.get_logger(__name__)
 _AT_ONCE = 4  # partitions read side by side: the first ones are ready while the last ones wait
 _RECORDS_AT_ONCE = 4000  # some 10 ms of work between two waits, so that owners at work and heartbeats go on
 _STALLED_S = 0.5
-_MARKS = (("restore-half-read", 0.5), ("restore-nearly-read", 0.99))
 
 
 class RestoreError(Exception):
@@ -99,7 +98,7 @@ class Restorer:
                 positions = {tp: await consumer.position(tp) for tp in tps[partition]}
                 behind = [tp for tp, position in positions.items() if position < ends[tp]]
                 stands_at = sum(positions.values())
-                _pass_marks(stood_at[partition], stands_at, sum(ends[tp] for tp in positions))
+                restore_moved(stood_at[partition], stands_at, sum(ends[tp] for tp in positions))
                 stood_at[partition] = stands_at
                 if not behind:
                     state = states.pop(partition)
@@ -123,13 +122,6 @@ class Restorer:
                 moved_at_s[tp.partition] = time.monotonic()
                 states[tp.partition].records += len(records)
                 on_read(tp.partition, states[tp.partition].records)
-
-
-def _pass_marks(stood_at: int, stands_at: int, end: int) -> None:
-    """Come by the failpoints that lie on the way, by the sum of a partition's positions."""
-    for name, share in _MARKS:
-        if stood_at < share * end <= stands_at:
-            failpoint(name)
 
 
 def _keep_newest(newest: dict[bytes, tuple[int, bytes]], records: list[Any]) -> None:

@@ -1,7 +1,7 @@
 """Holes, the guards that close them, and the test of each that fails where its guard is taken out.
 
 A guard is taken out by changing one place in one file: `guard` stands there once, and becomes `instead`. The table in
-docs/proof.md is made from this one (``python -m tests.mutants.proof``).
+docs/guards.md is made from this one (``python -m tests.mutants.guards``).
 """
 
 from typing import Final, NamedTuple

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from tests.mutants.proof import BEGIN, END, PROOF, proof
+from tests.mutants.guards import BEGIN, END, PAGE, guards
 from tests.mutants.table import MUTANTS, Mutant
 from tests.mutants.workshop import ROOT
 
@@ -14,9 +14,9 @@ def by_name(mutant: Mutant) -> str:
 
 
 def test_the_table_of_guards_in_the_documents_is_made_from_the_mutants() -> None:
-    text = PROOF.read_text("utf-8")
+    text = PAGE.read_text("utf-8")
     assert text.count(BEGIN) == text.count(END) == 1
-    assert text.split(BEGIN)[1].split(END)[0].strip() == proof(), "run `python -m tests.mutants.proof`"
+    assert text.split(BEGIN)[1].split(END)[0].strip() == guards(), "run `python -m tests.mutants.guards`"
 
 
 def test_each_mutant_has_a_name_of_its_own() -> None:

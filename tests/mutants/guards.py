@@ -1,4 +1,4 @@
-"""The table of docs/proof.md, made from the table of mutants: ``python -m tests.mutants.proof`` prints it.
+"""The table of docs/guards.md, made from the table of mutants: ``python -m tests.mutants.guards`` prints it.
 
 What it prints stands there between two comments; a test holds the two together.
 """
@@ -9,12 +9,12 @@ from typing import Final
 from tests.mutants.table import MUTANTS
 from tests.mutants.workshop import ROOT
 
-PROOF: Final = ROOT / "docs/proof.md"
+PAGE: Final = ROOT / "docs/guards.md"
 BEGIN: Final = "<!-- guards:begin -->"
 END: Final = "<!-- guards:end -->"
 
 
-def proof() -> str:
+def guards() -> str:
     """Write a row for each guard."""
     lines = ["| without its guard | the guard is in | and this test fails |", "|---|---|---|"]
     for mutant in MUTANTS:
@@ -24,4 +24,4 @@ def proof() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{BEGIN}\n{proof()}\n{END}\n")
+    sys.stdout.write(f"{BEGIN}\n{guards()}\n{END}\n")

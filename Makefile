@@ -16,18 +16,18 @@ RESULTS ?= .janela/chaos
 OUT     ?= .janela/peers
 QUIX    := .janela/quix
 HISTORIES ?= 1000
-SHORT   := not soak and not bench
+SHORT   := not soak and not bench and not mutants
 
 # A name on the PATH may be a shim for a version that is not there, and Debian's python3 may lack venv: try, don't look.
 RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help run setup environment test check test-unit test-sim test-chaos proof bench bench-peers docs fmt lock clean
+.PHONY: help run setup environment test check test-unit test-sim test-mutants test-chaos proof bench bench-peers docs fmt lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
-	while IFS='|' read -r target words; do printf '  make %-11s %s\n' "$$target" "$$words"; done
+	while IFS='|' read -r target words; do printf '  make %-12s %s\n' "$$target" "$$words"; done
 
 # ------------------------------------------------------------------------------------------------- the two that matter
 
@@ -52,6 +52,9 @@ test-unit: setup  ## The tests that need no broker
 
 test-sim: setup  ## Histories in a simulated cluster: SEED=1 HISTORIES=1000
 	@SEED=$(SEED) HISTORIES=$(HISTORIES) $(BIN)/python -m pytest tests/sim/test_simulation.py -k befalls --timeout 0 $(ARGS)
+
+test-mutants: setup  ## Our code with one guard taken out at a time: the tests that must notice, those on a broker too
+	@$(BIN)/python -m pytest tests/mutants --timeout 0 $(ARGS)
 
 test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; the record goes to RESULTS=.janela/chaos
 	@MINUTES=$(MINUTES) RESULTS=$(RESULTS) $(if $(filter command line environment,$(origin SEED)),SEED=$(SEED)) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)

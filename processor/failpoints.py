@@ -24,6 +24,8 @@ FAILPOINTS: Final = (
     "idle-timers-fired",
     "assigned",  # offsets are known, nothing is restored
     "restore-begun",
+    "restore-half-read",  # the first fetch that goes beyond half of a partition's state
+    "restore-nearly-read",  # the same of 99 %
     "restore-read",  # the records of a partition are read, not yet decoded
     "restore-decoded",  # its owner is not yet at work
     "revoked",
@@ -50,3 +52,10 @@ def failpoint(name: str) -> None:
     """End the process here, if this is the place and the time."""
     if name == _name and next(_passes) == _times:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def restore_moved(stood_at: int, stands_at: int, end: int) -> None:
+    """Come by the places on the way of a restore, by the sum of a partition's positions."""
+    for name, share in (("restore-half-read", 0.5), ("restore-nearly-read", 0.99)):
+        if stood_at < share * end <= stands_at:
+            failpoint(name)

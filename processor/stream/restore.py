@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from processor.codec.state import StateError, decode_consents, decode_window
 from processor.core.consent import Consents
 from processor.core.window import Window
-from processor.failpoints import failpoint
+from processor.failpoints import failpoint, restore_moved
 from processor.kafka.log import LogReader
 
 log = structlog.get_logger(__name__)
@@ -92,9 +92,14 @@ class Restorer:
         raw: dict[TopicPartition, dict[bytes, tuple[int, bytes]]] = {tp: {} for tp in every}
         states = {partition: RestoredState() for partition in partitions}
         moved_at_s, freed = dict.fromkeys(partitions, time.monotonic()), set[int]()
+        stood_at = dict.fromkeys(partitions, 0)
         while True:
             for partition in list(states):
-                behind = [tp for tp in tps[partition] if await consumer.position(tp) < ends[tp]]
+                positions = {tp: await consumer.position(tp) for tp in tps[partition]}
+                behind = [tp for tp, position in positions.items() if position < ends[tp]]
+                stands_at = sum(positions.values())
+                restore_moved(stood_at[partition], stands_at, sum(ends[tp] for tp in positions))
+                stood_at[partition] = stands_at
                 if not behind:
                     state = states.pop(partition)
                     failpoint("restore-read")
@@ -104,7 +109,6 @@ class Restorer:
                 elif time.monotonic() - moved_at_s[partition] > _STALLED_S and partition not in freed:
                     moved_at_s[partition] = time.monotonic()
                     stable = await self._log_reader.stable_ends(behind)
-                    positions = {tp: await consumer.position(tp) for tp in behind}
                     if all(stable[tp] <= positions[tp] for tp in behind):
                         freed.add(partition)  # it stands at the end of what is stable: a transaction is open
                         await self._end_open_transaction(partition)

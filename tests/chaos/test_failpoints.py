@@ -21,8 +21,11 @@ from tests.chaos.trial import MINUTES, SEED, Trial
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
 IDLE = {"idle-timers-due", "idle-timers-fired"}
-ONCE = {"assigned", "restore-begun", "restore-read", "restore-decoded", "revoked", "shut-down"}
+RESTORING = ("restore-begun", "restore-half-read", "restore-nearly-read", "restore-read", "restore-decoded")
+ONCE = {"assigned", *RESTORING, "revoked", "shut-down"}
 """Places that a worker comes to once, or a few times, in its life."""
+STATE_RECORDS = 2_000
+"""Positions of each partition's state where a restore counts as long: it takes several fetches."""
 
 
 async def test_a_worker_that_dies_at_any_step_loses_nothing_and_doubles_nothing(
@@ -37,6 +40,33 @@ async def test_a_worker_that_dies_at_any_step_loses_nothing_and_doubles_nothing(
             chance.shuffle(places)
             for place in places:
                 times = 1 if place in ONCE else chance.randint(1, 12)
+                await died(stage, stage.worker(f"w{deaths % 3}", failpoint=f"{place}:{times}"), place)
+                trial.faults[f"death at {place}"] += 1
+                deaths += 1
+        rest = await drained(stage, stage.worker("last", **QUICK))
+        verdict = await verify(stage.settings)
+    trial.notes.append(rest)
+    trial.judge(verdict)
+
+
+async def test_a_worker_that_dies_anywhere_in_a_long_restore_loses_nothing_and_doubles_nothing(
+    settings: Settings, tmp_path: Path, trial: Trial
+) -> None:
+    until_s = time.monotonic() + 60 * MINUTES
+    async with Stage.open(settings, tmp_path) as stage:
+        await filled(stage)
+        writing = stage.worker("writing", batch_records_max=20, buffer_records_max=400)
+
+        async def long() -> bool:
+            return min((await stage.ends("window-state")).values()) > STATE_RECORDS
+
+        await stage.until("the state is long", long, START_S + 60 * MINUTES)
+        writing.kill()
+        await stage.evict(writing)
+        deaths = 0
+        while not deaths or time.monotonic() < until_s:
+            for place in RESTORING:
+                times = trial.chance.randint(1, stage.settings.partitions) if place != "restore-begun" else 1
                 await died(stage, stage.worker(f"w{deaths % 3}", failpoint=f"{place}:{times}"), place)
                 trial.faults[f"death at {place}"] += 1
                 deaths += 1

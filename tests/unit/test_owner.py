@@ -182,6 +182,22 @@ def test_what_was_unread_extends_the_window_before_idle_time_ends_it() -> None:
     assert bench.said(T0 + DAY + HOUR) == [f"expiring/{T0 + DAY}/7200"]  # its own due time, then the message
 
 
+def test_a_process_that_was_held_still_moves_its_clock_to_the_noted_time_and_not_to_now() -> None:
+    """W3 W4"""
+    bench = opened()
+    noted_ms, now_ms = T0 + HOUR, T0 + 2 * DAY  # in between it stood still: what was written meanwhile is not read
+    assert bench.owner.decide(LogEnds(noted_ms, bench.end), now_ms) is None
+    assert bench.said(T0 + DAY + SECOND)[-1] == "closed"
+
+
+def test_the_clock_stands_while_anything_waits_to_be_applied() -> None:
+    """W3"""
+    bench = Bench(Settings(partitions=1, clock="live", batch_records_max=1))
+    bench.put(IN, T0, T0 + HOUR)
+    assert bench.said(T0 + DAY + HOUR - SECOND) == ["opened"]  # the second message has arrived, and is not applied
+    assert bench.said(T0 + DAY + HOUR - SECOND) == [f"expiring/{T0 + DAY + HOUR}/7200"]
+
+
 def test_a_replay_does_not_look_at_the_wall_clock() -> None:
     bench = opened(REPLAY)
     assert bench.decide(T0 + 10 * DAY) is None

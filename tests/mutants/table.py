@@ -1,0 +1,379 @@
+"""Holes, the guards that close them, and the test of each that fails where its guard is taken out.
+
+A guard is taken out by changing one place in one file: `guard` stands there once, and becomes `instead`. The table in
+docs/guards.md is made from this one (``python -m tests.mutants.guards``).
+"""
+
+from typing import Final, NamedTuple
+
+SIMULATION: Final = "tests/sim/test_simulation.py::test_whatever_befalls_the_workers_the_model_is_obeyed"
+HISTORIES: Final = 300
+"""How many stories the simulation may need to find a hole."""
+
+
+class Mutant(NamedTuple):
+    """A guard that is taken out."""
+
+    without: str
+    """What happens without it."""
+    file: str
+    guard: str
+    instead: str
+    caught_by: str
+
+    @property
+    def needs_broker(self) -> bool:
+        """Whether its test asks for a real Kafka."""
+        return self.caught_by.startswith("tests/integration/")
+
+
+_OWNER = "tests/unit/test_owner.py::"
+_WINDOW = "tests/unit/test_window.py::"
+_PARTITION = "tests/unit/test_partition.py::"
+_MERGE = "tests/unit/test_merge.py::"
+_INPUTS = "tests/unit/test_inputs.py::"
+_INTERNALS = "tests/integration/test_stream_internals.py::"
+
+MUTANTS: Final = (
+    # ---------------------------------------------------------------------------------------------------------- core
+    Mutant(
+        "a window is open at its very end",
+        "processor/core/window.py",
+        "return event_time_ms < (self",
+        "return event_time_ms <= (self",
+        "tests/unit/test_sending.py::test_the_window_carries_a_send_until_its_last_millisecond",
+    ),
+    Mutant(
+        "a window ends a millisecond after its end",
+        "processor/core/window.py",
+        "elif window.expires_at <= due_ms:",
+        "elif window.expires_at < due_ms:",
+        _WINDOW + "test_a_window_is_open_in_its_last_millisecond_and_closed_at_24_hours",
+    ),
+    Mutant(
+        "a message a whole window late opens one",
+        "processor/core/window.py",
+        "if event_time_ms + length_ms <= self.clock_ms:",
+        "if event_time_ms + length_ms < self.clock_ms:",
+        _WINDOW + "test_a_message_a_whole_window_behind_the_clock_opens_nothing",
+    ),
+    Mutant(
+        "a double after the close opens a window",
+        "processor/core/window.py",
+        "if message.event_time_ms > window.last_inbound_at:",
+        "if True:",
+        _WINDOW + "test_a_message_that_is_not_newer_opens_nothing_even_where_it_is_in_time",
+    ),
+    Mutant(
+        "a threshold that is due at the opening is forgotten",
+        "processor/core/window.py",
+        "for threshold_ms in self._thresholds_ms if expires_at - threshold_ms <= self.clock_ms",
+        "for threshold_ms in self._thresholds_ms if expires_at - threshold_ms < self.clock_ms",
+        _WINDOW + "test_a_threshold_is_past_at_the_opening_from_its_own_millisecond_on",
+    ),
+    Mutant(
+        "a threshold comes too late after a small extension",
+        "processor/core/window.py",
+        "            if due_ms < old_end_ms:\n                self.timers.arm(due_ms, message.key)",
+        "            pass",
+        _WINDOW + "test_an_extension_whose_new_due_time_is_after_the_clock_warns_before_the_old_end",
+    ),
+    Mutant(
+        "a timer that is due at an event's time fires after it",
+        "processor/core/partition.py",
+        "if event_time_ms >= timers.earliest_ms and",
+        "if event_time_ms > timers.earliest_ms and",
+        _PARTITION + "test_what_is_due_at_or_before_an_event_comes_before_it",
+    ),
+    Mutant(
+        "the clock goes back",
+        "processor/core/partition.py",
+        "            if event_time_ms > windows.clock_ms:\n",
+        "            if True:\n",
+        _PARTITION + "test_the_clock_is_the_largest_event_time_and_never_goes_back",
+    ),
+    Mutant(
+        "timers that had fired fire again after a restore",
+        "processor/core/partition.py",
+        "        self.windows.clock_ms = clock_ms\n",
+        "",
+        _PARTITION + "test_what_had_fired_by_the_committed_clock_does_not_fire_again",
+    ),
+    Mutant(
+        "two reminders of one due time fire twice",
+        "processor/core/timers.py",
+        "if timer != self._last_popped:",
+        "if True:",
+        "tests/unit/test_timers.py::test_two_reminders_of_one_due_time_are_one_timer",
+    ),
+    # --------------------------------------------------------------------------------------------------------- codec
+    Mutant(
+        "an event ahead of its record moves the clock of all",
+        "processor/codec/inputs.py",
+        "FUTURE_TOLERANCE_MS: Final = 5 * 60_000",
+        "FUTURE_TOLERANCE_MS: Final = 10**15",
+        _INPUTS + "test_the_year_2099_is_refused",
+    ),
+    # ---------------------------------------------------------------------------------------------- taking records in
+    Mutant(
+        "stale carriers and jumps are taken",
+        "processor/stream/owner.py",
+        "        if carrier.start != buffer.taken:\n            return False\n",
+        "",
+        _OWNER + "test_a_carrier_that_begins_where_the_last_one_stopped_is_taken_and_no_other",
+    ),
+    Mutant(
+        "buffers are kept over a rebalance",
+        "processor/stream/assignment.py",
+        "        owner.stand_at(positions)\n",
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "a carrier that does not fit is dropped for good",
+        "processor/stream/assignment.py",
+        '        self._engine.guard(self._reopen(owner, side, carrier), "reopen")\n',
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "an input goes on without the other's end",
+        "processor/stream/owner.py",
+        "ends.offsets.get(tp, buffer.taken + 1)",
+        "ends.offsets.get(tp, 0)",
+        _OWNER + "test_the_clock_stands_while_one_topic_is_not_known_to_be_read_to_its_end",
+    ),
+    Mutant(
+        "an open transaction upstream passes for the end",
+        "processor/kafka/log.py",
+        "return LogEnds(noted_ms, await self._all.end_offsets(list(tps)))",
+        "return LogEnds(noted_ms, await self._committed.end_offsets(list(tps)))",
+        SIMULATION,
+    ),
+    Mutant(
+        "a send is judged before the message of the same time",
+        "processor/stream/merge.py",
+        "if first_time_ms <= second_time_ms:",
+        "if first_time_ms < second_time_ms:",
+        _MERGE + "test_the_earlier_head_goes_first_and_inbound_where_they_are_equal",
+    ),
+    Mutant(
+        "a dead letter leaves before the offsets pass it",
+        "processor/stream/merge.py",
+        "if bad.record.offset < position]",
+        "]",
+        _MERGE + "test_dead_letters_leave_when_the_position_passes_them_and_not_before",
+    ),
+    # ---------------------------------------------------------------------------------------------------- idle clocks
+    Mutant(
+        "timers fire in a backlog",
+        "processor/stream/owner.py",
+        "if all(ended) and not self.has_input() and self",
+        "if all(ended) and self",
+        _OWNER + "test_the_clock_stands_while_anything_waits_to_be_applied",
+    ),
+    Mutant(
+        "one topic's end is enough for an idle clock",
+        "processor/stream/owner.py",
+        "if all(ended) and not",
+        "if any(ended) and not",
+        _OWNER + "test_the_clock_stands_while_one_topic_is_not_known_to_be_read_to_its_end",
+    ),
+    Mutant(
+        'an idle clock moves to "now"',
+        "processor/stream/owner.py",
+        "self._move_idle_clock(ends.noted_ms, effects)",
+        "self._move_idle_clock(wall_clock_ms, effects)",
+        _OWNER + "test_a_process_that_was_held_still_moves_its_clock_to_the_noted_time_and_not_to_now",
+    ),
+    Mutant(
+        "an end is noted when the answer comes",
+        "processor/kafka/log.py",
+        "        noted_ms = time.time_ns() // 1_000_000\n"
+        "        return LogEnds(noted_ms, await self._all.end_offsets(list(tps)))",
+        "        ends = await self._all.end_offsets(list(tps))\n"
+        "        return LogEnds(time.time_ns() // 1_000_000, ends)",
+        "tests/unit/test_log.py::test_the_ends_of_logs_count_from_before_the_question",
+    ),
+    Mutant(
+        "an idle clock has no grace",
+        "processor/stream/owner.py",
+        "idle_ms = noted_ms - self._settings.timer_grace_ms",
+        "idle_ms = noted_ms",
+        _OWNER + "test_idle_time_moves_the_clock_to_the_noted_time_less_the_grace",
+    ),
+    Mutant(
+        "a wall clock that is off moves timers",
+        "processor/stream/owner.py",
+        "if abs(self._skew_ms) > CLOCK_SKEW_MAX_MS:",
+        "if False:",
+        _OWNER + "test_a_wall_clock_that_is_off_the_brokers_time_moves_nothing",
+    ),
+    Mutant(
+        "a replay looks at the wall clock",
+        "processor/stream/owner.py",
+        ' and self._settings.clock == "live":',
+        ":",
+        _OWNER + "test_a_replay_does_not_look_at_the_wall_clock",
+    ),
+    Mutant(
+        "a tick that fires nothing commits",
+        "processor/stream/owner.py",
+        "if not (applied or bad or effects):",
+        "if not (applied or bad or effects or all(ended)):",
+        _OWNER + "test_a_tick_that_fires_nothing_commits_nothing",
+    ),
+    # --------------------------------------------------------------------------------------------------- transactions
+    Mutant(
+        "the offsets of one input alone are sent",
+        "processor/stream/owner.py",
+        "{tp: buffer.position for tp, buffer in zip(self.inputs, self.buffers, strict=True)}",
+        "{self.inputs[INBOUND]: self.buffers[INBOUND].position}",
+        SIMULATION,
+    ),
+    Mutant(
+        "a round is committed before its records are delivered",
+        "processor/kafka/producer.py",
+        "            await asyncio.gather(*deliveries)\n",
+        "",
+        SIMULATION,
+    ),
+    Mutant(
+        "offsets are committed before the outputs",
+        "processor/stream/loop.py",
+        "        await self._producer.commit(batches, offsets, self._membership)\n",
+        "        await self._producer.commit([], offsets, self._membership)\n"
+        "        await self._producer.commit(batches, offsets, self._membership)\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "the tail of each round is dropped",
+        "processor/stream/owner.py",
+        "for decision in effects.outputs:\n",
+        "for decision in effects.outputs[: -1 if len(effects.outputs) > 1 else None]:\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "verify overlooks what is missing at the end",
+        "processor/audit/verdict.py",
+        "        for _ in places:\n",
+        "        for _ in [place for place in places if place < before]:\n",
+        "tests/unit/test_verdict.py::test_a_topic_without_its_tail_has_lost_each_event_of_it",
+    ),
+    Mutant(
+        "a failed round is passed over",
+        "processor/stream/loop.py",
+        "        await self._producer.commit(batches, offsets, self._membership)\n",
+        "        with suppress(Exception):\n"
+        "            await self._producer.commit(batches, offsets, self._membership)\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "work that fails in the background ends nothing",
+        "processor/stream/engine.py",
+        "            self.fail(error)\n",
+        "            return\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "a step waits for its answer for ever",
+        "processor/kafka/producer.py",
+        "asyncio.timeout_at(self._deadline_s)",
+        "asyncio.timeout_at(None)",
+        SIMULATION,
+    ),
+    Mutant(
+        "offsets are taken from whoever sends them",
+        "tests/sim/cluster.py",
+        "        if membership.member_id not in self.members:\n            raise UnknownMemberIdError\n"
+        "        if membership.generation != self.generation:\n            raise IllegalGenerationError\n",
+        "",
+        SIMULATION,
+    ),
+    # ---------------------------------------------------------------------------------------- taking over, letting go
+    Mutant(
+        "a stale token is kept",
+        "processor/stream/owner.py",
+        "        self.token = None\n        self._latest",
+        "        self._latest",
+        _OWNER + "test_deciding_clears_the_token_and_only_the_newest_rounds_commit_sets_it",
+    ),
+    Mutant(
+        "an older round's commit vouches for a newer state",
+        "processor/stream/owner.py",
+        "if round_ is self._latest:",
+        "if True:",
+        _OWNER + "test_deciding_clears_the_token_and_only_the_newest_rounds_commit_sets_it",
+    ),
+    Mutant(
+        "uncommitted state is restored",
+        "processor/stream/restore.py",
+        'isolation_level="read_committed"',
+        'isolation_level="read_uncommitted"',
+        SIMULATION,
+    ),
+    Mutant(
+        "an owner is at work before its state is complete",
+        "processor/stream/restore.py",
+        "                if not behind:\n",
+        "                if True:\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "a revocation does not wait for the transaction under way",
+        "processor/stream/assignment.py",
+        "            await asyncio.wait([self._running])\n",
+        "            pass\n",
+        SIMULATION,
+    ),
+    Mutant(
+        "outputs are numbered anew after a restore",
+        "processor/stream/assignment.py",
+        "clock_ms, owner.sequence = progress.clock_ms, progress.sequence",
+        "clock_ms = progress.clock_ms",
+        SIMULATION,
+    ),
+    Mutant(
+        "the committed clock is not restored",
+        "processor/stream/assignment.py",
+        "clock_ms, owner.sequence = progress.clock_ms, progress.sequence",
+        "owner.sequence = progress.sequence",
+        SIMULATION,
+    ),
+    # ----------------------------------------------------------------------------------------------- on a real broker
+    Mutant(
+        "offsets are sent without a fence",
+        "processor/kafka/producer.py",
+        "if membership.generation <= 0 or not membership.member_id:",
+        "if False:",
+        _INTERNALS + "test_offsets_without_a_fence_are_not_even_sent",
+    ),
+    Mutant(
+        "the group's fence is skipped",
+        "processor/kafka/protocol.py",
+        "await _TxnOffsetCommitHandler(self, offsets, group_id, self.membership).do(node_id)",
+        "await aiokafka_sender.TxnOffsetCommitHandler(self, offsets, group_id).do(node_id)",
+        _INTERNALS + "test_offsets_of_an_old_generation_are_refused",
+    ),
+    Mutant(
+        "transactions share an epoch, as before EndTxn v5",
+        "processor/kafka/protocol.py",
+        "await _EndTxnHandler(self, commit_result).do(node_id)",
+        "await aiokafka_sender.EndTxnHandler(self, commit_result).do(node_id)",
+        _INTERNALS + "test_a_late_copy_of_an_end_is_refused_inside_the_next_transaction",
+    ),
+    Mutant(
+        "a batch that failed is committed over",
+        "processor/kafka/producer.py",
+        "            await asyncio.gather(*deliveries)\n",
+        "            await asyncio.wait(deliveries)\n",
+        _INTERNALS + "test_a_batch_that_failed_is_never_committed_over",
+    ),
+    Mutant(
+        "inputs are read uncommitted",
+        "processor/stream/transport.py",
+        'consumer._isolation_level = "read_committed"',
+        'consumer._isolation_level = "read_uncommitted"',
+        _INTERNALS + "test_the_live_consumer_reads_committed_records_and_its_carriers_cover_every_gap",
+    ),
+)

@@ -1,0 +1,66 @@
+"""Our own code with one guard taken out at a time: each time the test that the table names must fail.
+
+Those whose test needs a broker take minutes and are left to `make test-mutants`.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.mutants.table import HISTORIES, MUTANTS, Mutant
+from tests.mutants.workshop import Workshop
+
+FAILED = int(pytest.ExitCode.TESTS_FAILED)
+PASSED = int(pytest.ExitCode.OK)
+ENOUGH = {"HISTORIES": str(HISTORIES), "SEED": "1"}
+FEW = {"HISTORIES": "20", "SEED": "1"}
+
+quick = [mutant for mutant in MUTANTS if not mutant.needs_broker]
+slow = [mutant for mutant in MUTANTS if mutant.needs_broker]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    with Workshop(tmp_path_factory.mktemp("workshop")) as workshop:
+        yield workshop
+
+
+def by_name(mutant: Mutant) -> str:
+    return mutant.without
+
+
+def noticed(workshop: Workshop, mutant: Mutant) -> None:
+    with workshop.changed(mutant):
+        outcome = workshop.run([mutant.caught_by], ENOUGH)
+    assert outcome.code == FAILED, outcome.told
+    assert outcome.failed, f"failed by what is around it: {outcome.told}"
+
+
+def passes(workshop: Workshop, mutants: list[Mutant]) -> None:
+    """In an unchanged copy all is well, so what fails in a changed one fails by the change."""
+    outcome = workshop.run(sorted({mutant.caught_by for mutant in mutants}), FEW)
+    assert outcome.code == PASSED, outcome.told
+    assert outcome.passed >= len({mutant.caught_by for mutant in mutants})
+
+
+def test_where_nothing_is_taken_out_all_tests_of_the_table_pass(workshop: Workshop) -> None:
+    passes(workshop, quick)
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("mutant", quick, ids=by_name)
+def test_a_guard_that_is_taken_out_is_missed_by_its_test(workshop: Workshop, mutant: Mutant) -> None:
+    noticed(workshop, mutant)
+
+
+@pytest.mark.mutants
+@pytest.mark.timeout(0)
+def test_where_nothing_is_taken_out_all_tests_on_a_broker_pass(workshop: Workshop) -> None:
+    passes(workshop, slow)
+
+
+@pytest.mark.mutants
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("mutant", slow, ids=by_name)
+def test_a_guard_that_is_taken_out_is_missed_by_its_test_on_a_broker(workshop: Workshop, mutant: Mutant) -> None:
+    noticed(workshop, mutant)

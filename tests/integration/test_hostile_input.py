@@ -190,7 +190,7 @@ async def test_records_that_are_hostile_in_themselves_stop_nobody(stage: Stage, 
     assert value is not None
     hostile: dict[str, Row] = {
         "too-large 10,000 headers": (key, value, [(f"header-{n}", b"x" * 5) for n in range(10_000)]),
-        "too-large 300,000 headers": (key, value, many[:1] + [("", None)] * 300_000),
+        "too-large 300,000 headers": (key, value, many[:1] + [("x", None)] * 300_000),
         "too-large key": (b"k" * 900_000, value, []),
         "too-large a million names": (key, b"{" + b",".join(b'"%x":1' % n for n in range(80_000)) + b"}", []),
         "not-json as deep as fits": (key, b"[" * 60_000, []),

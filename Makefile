@@ -16,6 +16,8 @@ RESULTS ?= .janela/chaos
 OUT     ?= .janela/peers
 QUIX    := .janela/quix
 HISTORIES ?= 1000
+HOURS   ?= 1
+SECONDS ?= 60
 SHORT   := not soak and not bench and not mutants
 
 # A name on the PATH may be a shim for a version that is not there, and Debian's python3 may lack venv: try, don't look.
@@ -23,7 +25,8 @@ RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help run setup environment test check test-unit test-sim test-mutants test-chaos proof bench bench-peers docs fmt lock clean
+.PHONY: help run setup environment test check test-unit test-sim test-mutants test-chaos proof soak fuzz bench bench-peers docs fmt \
+    lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -64,6 +67,21 @@ proof: setup  ## All of it: 20,000 histories, then every fault for MINUTES=; wri
 	@$(MAKE) test-chaos || touch $(RESULTS)/failed
 	@$(BIN)/python -m tests.chaos.table $(RESULTS) >docs/proof.md
 	@! rm $(RESULTS)/failed 2>/dev/null
+
+soak: setup  ## Mild chaos at 2,000 events/s for HOURS=1: nothing lost, memory flat; the record goes to .janela/soak
+	@HOURS=$(HOURS) $(BIN)/python -m pytest tests/soak -m soak --timeout 0 $(ARGS)
+
+# atheris stays out of the environment: it has a wheel for one Python on one machine
+fuzz: setup  ## Hostile records for the codec: SECONDS=60 guided by coverage, or RECORDS=10000000 by their numbers
+ifdef RECORDS
+	@TEST_FUZZ_RECORDS=$(RECORDS) $(BIN)/python -m pytest tests/unit/test_fuzz_codec.py --timeout 0 $(ARGS)
+else
+	@test -d $(VENV)/fuzz/atheris || $(INSTALL) --quiet --require-hashes --no-deps --only-binary :all: \
+	    --target $(VENV)/fuzz -r tests/fuzz/atheris.lock 2>/dev/null || { echo "atheris has a wheel for Python 3.11 on\
+ Linux x86-64 only, and this is $$($(BIN)/python -c 'import platform as p; print(p.python_version(), p.system(), p.machine())'):\
+ make fuzz RECORDS=10000000 goes without" >&2; exit 1; }
+	@PYTHONPATH=$(VENV)/fuzz $(BIN)/python -m tests.fuzz.guided $(SECONDS) .janela/fuzz
+endif
 
 bench: setup  ## Measure and print: throughput, latency, restore, memory
 	@$(BIN)/python -m pytest -m bench --timeout 0 -s $(ARGS)

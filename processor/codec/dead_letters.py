@@ -31,7 +31,8 @@ def dead_letter(
         "__dlq.processor": processor_version,
     }
     if value is not None and len(value) > value_bytes_max:
-        ours |= {"__dlq.size": str(len(value)), "__dlq.sha256": hashlib.sha256(value).hexdigest()}
+        digest = getattr(value, "sha256", "") or hashlib.sha256(value).hexdigest()  # what was never kept has its own
+        ours |= {"__dlq.size": str(len(value)), "__dlq.sha256": digest}
         value = None
     if sum(len(name) + len(text or b"") for name, text in headers) > value_bytes_max:
         ours["__dlq.headers"] = str(len(headers))

@@ -152,6 +152,8 @@ class InputDecoder:
 
     `known` holds the keys that are in the partition's state: they were checked when they came in. `check_keys` off
     takes the key from the body and asks for nothing else.
+
+    A record's parts may be such that only their sizes are known (`processor.kafka.unread`), where these are too large.
     """
 
     def __init__(
@@ -282,7 +284,7 @@ def _read(is_inbound: bool, value: bytes | None) -> tuple[bytes, dict[str, msgsp
         value, fields = mended, _fields(mended)
     if isinstance(fields, DeadLetter):
         return fields
-    wire = _typed(_form(is_inbound, fields), value, fields)
+    wire = _typed(_form(is_inbound, fields), fields)
     return wire if isinstance(wire, DeadLetter) else (value, fields, wire)
 
 
@@ -323,12 +325,12 @@ def _form(is_inbound: bool, fields: dict[str, msgspec.Raw]) -> _Form:
     return _INBOUND_FORMS.get(type_, _COMMON) if is_inbound else _OUTBOUND_FORMS.get(type_, _SEND)
 
 
-def _typed(form: _Form, value: bytes, fields: dict[str, msgspec.Raw]) -> _Record | DeadLetter:
+def _typed(form: _Form, fields: dict[str, msgspec.Raw]) -> _Record | DeadLetter:
     """Read the fields that the form names; what is missing is told before what is of a wrong kind."""
     if missing := [name for name in form.required if name not in fields]:
         return DeadLetter("missing-field", f"missing: {', '.join(missing)}")
     try:
-        wire = form.decode(value)
+        wire = form.decode(msgspec.json.encode(fields))  # in the value a name may stand twice, and the last one counts
     except RecursionError:
         return DeadLetter("bad-field", "nested too deeply")
     except msgspec.MsgspecError as error:

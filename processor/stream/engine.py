@@ -33,6 +33,9 @@ from processor.stream.watcher import Watcher
 
 log = structlog.get_logger(__name__)
 
+BUFFER_BYTES_MAX = 32 * 1024 * 1024
+"""Most bytes that wait, for each topic and partition: 32,000 records (`buffer_records_max`) of 1 KiB, and 512 of the
+largest size; a round, which holds what waits, is bounded with it."""
 EXIT_REFUSED = 2
 """Exit code where the worker won't run: settings, topics, or a state that needs a person."""
 EXIT_FAILED = 3
@@ -134,8 +137,12 @@ class Engine:
             self._hold_back(round_.owner)
 
     def on_restored(self, seconds: float) -> None:
-        """Take the restored state out of the garbage collector's sight: it stays."""
+        """Take the restored state out of the garbage collector's sight: it stays until the next time.
+
+        What was taken out before is looked at first, or owners that were dropped since would stay for ever.
+        """
         self.watcher.on_restored(seconds)
+        gc.unfreeze()
         gc.collect()
         gc.freeze()
 
@@ -190,10 +197,10 @@ class Engine:
         """Fetch nothing more of a topic that has run ahead; the other one must go on, or both would wait for ever."""
         most, held = self.settings.buffer_records_max, self.held
         for buffer in owner.buffers:
-            size = len(buffer.events) + len(buffer.bad)
-            if owner.is_stopped or size > most:
+            share = max((len(buffer.events) + len(buffer.bad)) / most, buffer.size / BUFFER_BYTES_MAX)
+            if owner.is_stopped or share > 1:
                 held |= {buffer.tp}
-            elif buffer.tp in held and size <= most // 2:
+            elif buffer.tp in held and share <= 1 / 2:
                 held -= {buffer.tp}
         if held != self.held:
             self.held = held

@@ -7,6 +7,7 @@ if that topic was read to its end: else a send could be judged before the messag
 Dead letters take no part in the merge; each leaves with the round whose offsets pass it.
 """
 
+from collections import deque
 from typing import Final, cast
 
 from aiokafka import TopicPartition
@@ -39,6 +40,16 @@ class InputBuffer:
         self.events: list[Event] = []
         self.offsets: list[int] = []
         self.bad: list[BadRecord] = []
+        self.size = 0
+        """Bytes of the carriers of which anything is still here: what it takes at most."""
+        self._sizes: deque[tuple[int, int]] = deque()
+
+    def take(self, stop: int, size: int) -> None:
+        """Note that all before an offset has arrived, and how many bytes came with that."""
+        self.taken = stop
+        if size:
+            self._sizes.append((stop, size))
+            self.size += size
 
     def add(self, decoded: list[Event | DeadLetter], records: list[DefaultRecord]) -> int:
         """Take records as they were decoded; returns how many of them were bad."""
@@ -63,9 +74,11 @@ class InputBuffer:
     def drop_first(self, count: int) -> list[BadRecord]:
         """Remove the first events; returns the dead letters that the position has passed."""
         del self.events[:count], self.offsets[:count]
+        position = self.position
+        while self._sizes and self._sizes[0][0] <= position:
+            self.size -= self._sizes.popleft()[1]
         if not self.bad:
             return []
-        position = self.position
         passed = [bad for bad in self.bad if bad.record.offset < position]
         self.bad = self.bad[len(passed) :]
         return passed

@@ -26,6 +26,7 @@ from processor.core.window import Window
 from processor.failpoints import failpoint
 from processor.kafka.batch import BATCH_BYTES_MAX, Batch
 from processor.kafka.log import NO_ENDS, LogEnds
+from processor.kafka.unread import Unread
 from processor.settings import Settings
 from processor.stream.merge import INBOUND, OUTBOUND, BadRecord, InputBuffer, merge
 from processor.stream.offsets import Progress
@@ -140,7 +141,7 @@ class Owner:
         decoded = [decode(record.key, record.value, record.timestamp, record.headers) for record in records]
         bad = buffer.add(decoded, records)
         self.types[side].update(map(_type_of, buffer.events[len(buffer.events) - len(records) + bad :]))
-        buffer.taken = carrier.stop
+        buffer.take(carrier.stop, carrier.size())
         if records:
             self._note_skew(carrier, wall_clock_ms)
             self._note_flood(len(records), bad)
@@ -307,5 +308,7 @@ def _dead_letter(item: BadRecord) -> tuple[bytes | None, bytes | None, list[tupl
     record, most = item.record, BATCH_BYTES_MAX // 2
     source = (item.tp.topic, item.tp.partition, record.offset)
     value, headers = dead_letter(item.letter, source, record.timestamp, record.value, record.headers, __version__, most)
-    key = record.key if record.key is None or len(record.key) <= most else None  # it would not fit either
+    key = record.key
+    if isinstance(key, Unread) or (key is not None and len(key) > most):
+        key = None  # it would not fit either
     return key, value, headers

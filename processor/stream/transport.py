@@ -1,4 +1,4 @@
-"""Faust's aiokafka transport, changed in three places: carriers, no commits, and who says where to read.
+"""Faust's aiokafka transport, changed in four places: carriers, no commits, who says where to read, and expansion.
 
 *Carriers.* The agent gets one message for a fetched chunk of one partition, not one for each record: Faust's cost for
 a message (four tasks) is paid once in a thousand records. A `Carrier` bears the positions ``[start, stop)`` that the
@@ -10,6 +10,9 @@ records) come as an empty carrier.
 *Positions.* An owner opens its partitions at the offsets that it is about to read (`Consumer.open`), under a number
 that grows with each opening. Carriers fetched under an older number are dropped where they arrive, so a late fetch, a
 late seek or a reset by the client can't slip records in. Nothing is fetched from a partition that no owner has opened.
+
+*Expansion.* aiokafka expands a compressed batch whole, in the loop, and one of 1 MB may hold 32 GB. Here a thread does
+it (`processor.kafka.fetched`), a bounded part at a time, while the loops go on.
 """
 
 import asyncio
@@ -18,6 +21,7 @@ from typing import Any, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import ConsumerStoppedError
 from aiokafka.record.default_records import DefaultRecord
@@ -26,6 +30,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from msgspec import Struct
 
+from processor.kafka.fetched import Expander, FetchedRecords, cost_of, goes_on, wake
 from processor.kafka.protocol import Membership
 
 SCHEME = "carrier"
@@ -34,13 +39,20 @@ _FETCH_WAIT_MS = 100  # Faust asks for 1,500: a partition opened while a fetch i
 
 
 class Carrier(Struct, frozen=True, gc=False):
-    """The records of one partition between two positions, `start` and `stop`, in order; there may be none."""
+    """The records of one partition between two positions, `start` and `stop`, in order; there may be none.
+
+    A record of a batch that was too large to be expanded whole is a `Record` of ours.
+    """
 
     tp: TopicPartition
     start: int
     stop: int
     opening: int
     records: list[DefaultRecord]
+
+    def size(self) -> int:
+        """Give the bytes that its records take, more or less."""
+        return sum(map(cost_of, self.records))
 
 
 def _as_parsed(tp: TopicPartition, record: DefaultRecord) -> DefaultRecord:
@@ -54,6 +66,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self._openings: dict[TopicPartition, int] = {}
         self._held: frozenset[TopicPartition] = frozenset()
+        self._expander = Expander()
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -81,9 +94,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def hold(self, held: frozenset[TopicPartition]) -> None:
         self._held = held
-        fetcher = self._ensure_consumer()._fetcher
-        for waiter in fetcher._fetch_waiters:
-            fetcher._notify(waiter)
+        wake(self._ensure_consumer()._fetcher)
 
     async def fetch(self, timeout: float) -> list[Carrier]:
         """Take what has been fetched, at most one carrier a partition; wait for up to `timeout` seconds."""
@@ -112,9 +123,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 continue
             state = fetched._assignment.state_value(tp)
             start = state._position if state is not None else None
-            if fetched._partition_records is not None:  # the records as they were parsed: no second object for each
-                fetched._partition_records._consumer_record = _as_parsed
-            records = fetched.getall(CARRIER_RECORDS_MAX)
+            parts, records = fetched._partition_records, []
+            if parts is not None and fetched.check_assignment(tp):
+                if not self._expander.is_through(fetcher, parts):
+                    continue
+                parts._consumer_record = _as_parsed  # the records as they were parsed: no second object for each
+                records = fetched.getall(CARRIER_RECORDS_MAX)
+            if not fetched.has_more() and goes_on(parts, state):
+                fetched._partition_records = parts
             if not fetched.has_more():
                 del fetcher._records[tp]
                 fetcher._notify(fetcher._wait_consume_future)
@@ -197,4 +213,5 @@ class CarrierSchema(faust.Schema[bytes, Carrier]):
         return decode
 
 
+aiokafka_fetcher.MemoryRecords = FetchedRecords  # which is aiokafka's own wherever nobody asks it for patience
 TRANSPORTS.aliases[SCHEME] = f"{__name__}:Transport"

@@ -22,6 +22,7 @@ from aiokafka.consumer.subscription_state import TopicPartitionState
 from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.record.default_records import DefaultRecordBatch
 from faust.stores import STORES, memory
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
@@ -30,6 +31,7 @@ from faust.types import ConsumerMessage
 from processor.embedded import EmbeddedKafka
 from processor.kafka import protocol
 from processor.kafka.batch import Batch
+from processor.kafka.fetched import FetchedRecords
 from processor.kafka.producer import Committed, TransactionalProducer, TransactionError
 from processor.kafka.protocol import ExactRequest, Membership
 from processor.settings import Settings
@@ -60,6 +62,8 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (faust.Schema.compile, "self, app, on_key_decode_error, on_value_decode_error, default_propagate"),
     (fetcher.FetchResult.getall, "self, max_records"),
     (fetcher.FetchResult.has_more, "self"),
+    (fetcher.FetchResult.check_assignment, "self, tp"),
+    (fetcher.PartitionRecords._unpack_records, "self"),
     (fetcher.Fetcher._notify, "self, future"),
     (fetcher.Fetcher._create_fetch_waiter, "self"),
     # processor.kafka.protocol and .producer
@@ -98,6 +102,19 @@ def test_a_consumer_message_of_faust_has_its_fields_in_the_order_that_we_fill_th
     assert found == [*wanted, "serialized_value_size", "tp"]
 
 
+def test_a_fetch_keeps_its_records_unread_under_the_names_that_it_had() -> None:
+    """processor.stream.transport sets them to patience before the first is read, and begins anew where they ended."""
+    unread = FetchedRecords(b"")
+    parts = fetcher.PartitionRecords(TopicPartition("t", 0), unread, [], 5, None, None, True, fetcher.READ_COMMITTED)
+    assert parts._records is unread
+    assert parts.next_fetch_offset == 5
+    unread.is_patient = True
+    assert next(parts, None) is None
+    assert parts._records_iterator is None
+    parts._records_iterator = parts._unpack_records()
+    assert next(parts, None) is None
+
+
 def test_faust_looks_for_transports_and_stores_where_we_name_ours() -> None:
     import processor.stream.app  # noqa: F401 (its imports name them)
 
@@ -120,6 +137,11 @@ async def test_clients_keep_what_we_reach_for_under_the_names_that_it_had() -> N
         (fetcher.FetchError, "check_raise"),
         (TopicPartitionState, "seek has_valid_position"),
         (fetcher.PartitionRecords, "_consumer_record"),
+        (fetcher, "MemoryRecords"),
+        (
+            DefaultRecordBatch,
+            "magic compression_type base_offset next_offset producer_id is_control_batch is_transactional validate_crc",
+        ),
     ]
     missing = [f"{owner}.{name}" for owner, names in kept for name in names.split() if not hasattr(owner, name)]
     assert missing == []

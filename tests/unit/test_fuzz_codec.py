@@ -1,7 +1,8 @@
-"""200,000 mutated and hostile records through the codec: each is an event or a dead letter, and none is an exception.
+"""Mutated and hostile records through the codec: each is an event or a dead letter, and none is an exception.
 
-Each record is made from one of the contract's examples, by the number alone: a failure names the number. What was
-taken is looked at as well: a send must be JSON as a stricter parser reads it, since it is spliced into an output.
+Each record is made from one of the contract's examples, by the number alone: a failure names the number. What came of
+it is looked at as well (`tests.fuzz.invariants`). 200,000 numbers are the same in each run, others are new in each; for
+a night there is `make fuzz RECORDS=10000000`, and `make fuzz SECONDS=` for a fuzzer that is guided by coverage.
 """
 
 import json
@@ -15,21 +16,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from processor.codec.dead_letters import dead_letter
-from processor.codec.inputs import DeadLetter, Headers, InputDecoder
-from processor.codec.keys import is_key
-from processor.codec.outputs import OutputEncoder
-from processor.contract import closed_sets
+from processor.codec.inputs import DeadLetter, Headers
 from processor.core.decisions import Effects
-from processor.core.events import Event, Message, Send
+from processor.core.events import Event
 from processor.core.partition import Partition
 from processor.core.policy import DAY_MS, Policy
-from processor.core.sending import NO_WINDOW, rejected
-from tests.examples import INPUTS, PARTITIONS, RECORD_BYTES_MAX, InputExample, input_examples
+from tests.examples import INPUTS, PARTITIONS, InputExample, input_examples
+from tests.fuzz.invariants import DECODERS, ENCODER, REASONS, STRICT, Hostile, decode, is_json
 
 RECORDS = int(os.environ.get("TEST_FUZZ_RECORDS", "200000"))
+BEGIN = int(os.environ.get("TEST_FUZZ_BEGIN", "0")) or random.randrange(10**9, 10**12)
+"""The number of the first of the records that are new in each run."""
+NEW_SECONDS = float(os.environ.get("TEST_FUZZ_SECONDS", "3"))
 PARTS = 10
-REASONS = frozenset(closed_sets()["dead_letter_reason"])
 
 EXAMPLES: list[InputExample] = [
     example for name in INPUTS for verdict in ("good", "bad") for example in input_examples(name, verdict)
@@ -78,15 +77,7 @@ HOSTILE: list[bytes] = [
 ]
 
 
-def _is_json(value: bytes) -> bool:
-    try:
-        msgspec.json.decode(value, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
-
-
-VALUES = [value for value in HOSTILE if _is_json(value) and len(value) < 6000] * 6 + HOSTILE
+VALUES = [value for value in HOSTILE if is_json(value) and len(value) < 6000] * 6 + HOSTILE
 """What a field may be given: mostly JSON, so that what lies behind the parser is reached."""
 KEYS: list[bytes | None] = [None, b"", b"\xff", b"a:b:c", b":" * 1000, b"x" * 70_000]
 
@@ -194,37 +185,29 @@ def record(number: int) -> Fuzzed:
     )
 
 
-DECODERS = {
-    (partition, check): InputDecoder(partition, PARTITIONS, (), RECORD_BYTES_MAX, check)
-    for partition in range(PARTITIONS)
-    for check in (True, False)
-}
-ENCODER = OutputEncoder("janela", "fuzz-00000000")
+def tried(number: int) -> str:
+    """Decode a record; gives the reason of its dead letter, "none" where it is an event."""
+    fuzzed = record(number)
+    hostile = Hostile(
+        fuzzed.is_inbound, fuzzed.partition, fuzzed.key, fuzzed.value, fuzzed.timestamp_ms, fuzzed.headers
+    )
+    try:
+        found = decode(hostile, number % 4 != 0)
+    except BaseException as error:
+        error.add_note(f"record {number}: {fuzzed.value!r:.500}")
+        raise
+    return found.reason if isinstance(found, DeadLetter) else "none"
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(constant)
-
-
-STRICT = json.JSONDecoder(parse_constant=_refuse, parse_int=float)  # float: Python reads no integer of 5,000 digits
-
-
-def check_event(event: Event, fuzzed: Fuzzed) -> None:
-    """Hold what was taken to what the rest of the worker relies on."""
-    assert is_key(event.key)
-    assert event.event_time_ms >= 0
-    if fuzzed.timestamp_ms >= 0:
-        assert event.event_time_ms <= fuzzed.timestamp_ms
-    if isinstance(event, Message | Send):
-        assert 1 <= len(event.id) <= 256
-        event.id.encode()
-        event.type.encode()
-    if isinstance(event, Send):
-        assert event.value == fuzzed.value or rb"\ufffd" in event.value  # half a character was mended
-        whole = STRICT.decode(event.value.decode())
-        json.dumps(whole, ensure_ascii=False).encode()
-        assert event.context is None or isinstance(STRICT.decode(event.context.decode()), dict)
-        STRICT.decode(ENCODER.encode(rejected(event, None, NO_WINDOW), 1).decode())
+def test_records_that_no_run_has_seen_raise_nothing_either(capsys: pytest.CaptureFixture[str]) -> None:
+    """For some seconds; TEST_FUZZ_BEGIN is where they begin."""
+    number, until_s = BEGIN, time.thread_time() + NEW_SECONDS
+    while time.thread_time() < until_s:
+        tried(number)
+        number += 1
+    with capsys.disabled():
+        print(f"\n  hostile records {BEGIN} to {number - 1}")  # noqa: T201
+    assert number > BEGIN + 100
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -233,26 +216,9 @@ def test_no_record_whatever_its_bytes_raises_anything(part: int) -> None:
     reasons: Counter[str] = Counter()
     slowest_s = 0.0
     for number in range(part, RECORDS, PARTS):
-        fuzzed = record(number)
-        decoder = DECODERS[fuzzed.partition, number % 4 != 0]
-        decode = decoder.inbound if fuzzed.is_inbound else decoder.outbound
         began_s = time.thread_time()
-        try:
-            found = decode(fuzzed.key, fuzzed.value, fuzzed.timestamp_ms, fuzzed.headers)
-            slowest_s = max(slowest_s, time.thread_time() - began_s)
-            if isinstance(found, DeadLetter):
-                assert found.reason in REASONS
-                assert found.message
-                assert len(found.message.encode()) < 500
-                source = ("messages.inbound", fuzzed.partition, number)
-                dead_letter(found, source, fuzzed.timestamp_ms, fuzzed.value, fuzzed.headers, "0.1.0", 100_000)
-                reasons[found.reason] += 1
-            else:
-                check_event(found, fuzzed)
-                reasons["none"] += 1
-        except BaseException as error:
-            error.add_note(f"record {number}: {fuzzed.value!r:.500}")
-            raise
+        reasons[tried(number)] += 1
+        slowest_s = max(slowest_s, time.thread_time() - began_s)
     assert slowest_s < 1.0  # no record holds the worker up
     if RECORDS >= 100_000:
         assert reasons.keys() == REASONS | {"none"}, reasons

@@ -461,6 +461,21 @@ def test_the_plain_road_answers_what_the_careful_one_would(check: bool) -> None:
     assert classes >= {Message, DoubtfulMessage, Call, Unsupported, CallPermissionReply, Consent, Send, Echo, Noted}
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_of_a_name_that_stands_twice_only_the_last_value_counts(check: bool) -> None:
+    """As the model has it; the fuzzer found the two roads at odds over it."""
+    to_event = decoder(check=check)
+    whole = json.dumps(body()).encode()
+    for first in (b'"contact_id":"' + b"c" * 190 + b'"', b'"contact_id":7', b'"id":null', b'"type":{}', b'"time":[]'):
+        value = b"{" + first + b"," + whole[1:]
+        found = to_event.inbound(KEY, value, T)
+        assert isinstance(found, Message), found
+        assert found == to_event._carefully(True, KEY, value, T, ())
+    last = whole[:-1] + b',"contact_id":7}'
+    for found in (to_event.inbound(KEY, last, T), to_event._carefully(True, KEY, last, T, ())):
+        assert reason(found) == "bad-field"
+
+
 def test_most_traffic_takes_the_plain_road(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_care(*_: object) -> None:
         raise AssertionError("took the careful road")

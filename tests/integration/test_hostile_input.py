@@ -1,0 +1,228 @@
+"""What a hostile or a broken producer can put on a topic, through a real broker to a real worker.
+
+The worker is started by a few lines that note the longest time between two ticks of its loop, and the most memory that
+it has had: what is on the topics may cost neither.
+"""
+
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from processor.audit.partitioner import partition_of
+from processor.audit.reading import verify
+from processor.audit.records import rfc3339
+from processor.embedded import EmbeddedKafka
+from processor.settings import Settings
+from tests.batches import CODECS, Headers, Row, batch, bomb, compressed, put
+from tests.chaos.harness import INPUTS, Stage, Worker, patience
+
+pytestmark = pytest.mark.timeout(300)
+
+READY_S: Final = 90
+PARTITIONS: Final = 2
+MB: Final = 1024 * 1024
+STALL_S: Final = 0.25
+"""The longest that the loop may stand still on a machine that has a core for it; beside others it waits its turn."""
+
+WORKER: Final = """
+import asyncio, json, time
+from pathlib import Path
+from processor.settings import Settings
+from processor.stream.app import create_app
+from faust import Worker
+
+app = create_app(Settings.load())
+
+def status(name):
+    return int(Path("/proc/self/status").read_text().partition(name)[2].split()[0]) // 1024
+
+@app.task
+async def tick():
+    while not app.engine.owners:
+        await asyncio.sleep(0.1)
+    Path("/proc/self/clear_refs").write_text("5")  # the most memory is counted from here
+    before, longest, told = status("VmRSS:"), 0.0, time.monotonic()
+    while True:
+        began = time.monotonic()
+        await asyncio.sleep(0.005)
+        longest = max(longest, time.monotonic() - began - 0.005)
+        if time.monotonic() - told > 0.3:
+            told = time.monotonic()
+            seen = {"stall_s": round(longest, 3), "before_mb": before}
+            seen |= {"most_mb": status("VmHWM:"), "now_mb": status("VmRSS:")}
+            print("SEEN " + json.dumps(seen), flush=True)
+
+worker = Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
+worker.spinner = None
+worker.execute_from_commandline()
+"""
+
+
+def seen(worker: Worker) -> dict[str, Any]:
+    """Give what the worker has said of itself last."""
+    lines = [line for line in worker.lines() if line.startswith("SEEN ")]
+    return dict(json.loads(lines[-1].removeprefix("SEEN "))) if lines else {}
+
+
+class Producer:
+    """Puts whatever it is told to on the inbound topic."""
+
+    def __init__(self, stage: Stage, kafka: AIOKafkaProducer) -> None:
+        self._stage, self._kafka = stage, kafka
+        self._count = 0
+        self.now_ms = time.time_ns() // 1_000_000 - 3_600_000
+
+    def good(self, **more: Any) -> tuple[int, Row]:
+        """Give a message that can be read, and its partition."""
+        self._count += 1
+        contact = f"55119{self._count:08d}"
+        key = f"whatsapp:15550001:{contact}".encode()
+        body = {"id": f"m{self._count}", "type": "text", "business_id": "15550001", "contact_id": contact}
+        value = json.dumps(body | {"time": rfc3339(self.now_ms + self._count)} | more).encode()
+        return partition_of(key, PARTITIONS), (key, value, [])
+
+    def on(self, partition: int, **more: Any) -> Row:
+        """Give a message for one partition."""
+        return next(row for n, row in iter(lambda: self.good(**more), None) if n == partition)
+
+    async def put(self, partition: int, data: bytes) -> int:
+        return await put(self._kafka, TopicPartition(self._stage.names["messages.inbound"], partition), data)
+
+
+@pytest.fixture
+async def stage(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    settings = Settings(
+        bootstrap_servers=kafka.bootstrap_servers,
+        app_id=f"{topic_prefix}janela",
+        topic_prefix=topic_prefix,
+        partitions=PARTITIONS,
+        clock="event",
+    )
+    async with Stage.open(settings, tmp_path) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def producer(stage: Stage) -> AsyncIterator[Producer]:
+    kafka = AIOKafkaProducer(bootstrap_servers=stage.settings.bootstrap_servers, acks="all", enable_idempotence=False)
+    await kafka.start()
+    yield Producer(stage, kafka)
+    await kafka.stop()
+
+
+async def at_work(stage: Stage, producer: Producer) -> Worker:
+    """Start a worker and wait until it has done something on each partition, which also warms it up."""
+    for partition in range(PARTITIONS):
+        await producer.put(partition, batch([producer.on(partition)]))
+    worker = stage.worker("probed", command=("-c", WORKER))
+    await stage.until_consumed(READY_S * patience())
+    await stage.until("it counts its memory", lambda: seen(worker), 30)
+    return worker
+
+
+async def letters(stage: Stage) -> list[tuple[str, str, bytes | None, dict[str, bytes]]]:
+    """Give reason, message, value and headers of all dead letters."""
+    found = await stage.records("dead-letters")
+    headers = [(dict(record.headers), record.value) for records in found.values() for record in records]
+    return [(it["__dlq.reason"].decode(), it["__dlq.message"].decode(), value, it) for it, value in headers]
+
+
+def hold(worker: Worker, what: str, growth_mb: int) -> None:
+    """Print what the worker has gone through, and hold it to the bars."""
+    found = seen(worker)
+    sys.stdout.write(
+        f"\n  {what}: longest stall {found['stall_s'] * 1000:.0f} ms, memory {found['before_mb']} MB before,"
+        f" {found['most_mb']} MB at most, {found['now_mb']} MB after\n"
+    )
+    assert found["most_mb"] - found["before_mb"] < growth_mb
+    assert found["stall_s"] < STALL_S * 4 * patience()
+
+
+@pytest.mark.parametrize("name", CODECS)
+async def test_a_compressed_batch_is_read_as_any_other(name: str, stage: Stage, producer: Producer) -> None:
+    number, compress = CODECS[name]
+    for partition in range(PARTITIONS):
+        rows = [producer.on(partition, text="Good morning " * 20) for _ in range(200)]
+        await producer.put(partition, compressed(batch(rows), number, compress))
+    stage.worker("w")
+    await stage.until_consumed(READY_S * patience())
+    verdict = await verify(stage.settings)
+    assert verdict.is_clean, verdict
+    assert verdict.outputs >= 400
+    assert await letters(stage) == []
+
+
+BOMBS: Final = {"gzip": 500 * MB, "snappy": 18 * MB, "lz4": 200 * MB, "zstd": 1500 * MB}
+
+
+async def test_decompression_bombs_cost_neither_memory_nor_time_nor_a_record(stage: Stage, producer: Producer) -> None:
+    worker = await at_work(stage, producer)
+    key = producer.on(0)[0] or b""
+    for name, size in BOMBS.items():
+        await producer.put(0, bomb(name, key, size, producer.on(0), producer.now_ms))
+        await producer.put(1, batch([producer.on(1)]))
+    await producer.put(0, batch([producer.on(0)]))
+    await stage.until_consumed(READY_S * patience())
+    await stage.until("the records behind the bombs are out", lambda: _opened(stage, 2 + 2 * len(BOMBS) + 1), 30)
+    found = await letters(stage)
+    assert [(reason, value) for reason, _, value, _ in found] == [("too-large", None)] * len(BOMBS)
+    assert [int(headers["__dlq.size"]) for *_, headers in found] == list(BOMBS.values())
+    assert all(len(headers["__dlq.sha256"]) == 64 for *_, headers in found)
+    hold(worker, "bombs of 18 MB to 1.5 GB", 120)
+
+
+async def _opened(stage: Stage, count: int) -> bool:
+    return sum(map(len, (await stage.records("window-opened")).values())) == count
+
+
+async def test_records_that_are_hostile_in_themselves_stop_nobody(stage: Stage, producer: Producer) -> None:
+    worker = await at_work(stage, producer)
+    good = producer.on(0)
+    many: Headers = [(f"h{n}", b"x") for n in range(3_000)]
+    key, value, _ = good
+    assert key is not None
+    assert value is not None
+    hostile: dict[str, Row] = {
+        "too-large 10,000 headers": (key, value, [(f"header-{n}", b"x" * 5) for n in range(10_000)]),
+        "too-large 300,000 headers": (key, value, many[:1] + [("x", None)] * 300_000),
+        "too-large key": (b"k" * 900_000, value, []),
+        "too-large a million names": (key, b"{" + b",".join(b'"%x":1' % n for n in range(80_000)) + b"}", []),
+        "not-json as deep as fits": (key, b"[" * 60_000, []),
+        "not-json objects as deep as fits": (key, b'{"":' * 15_000, []),
+        "missing-field six thousand names": (key, b"{" + b",".join(b'"%x":1' % n for n in range(6_000)) + b"}", []),
+        "not-json null everything": (None, None, [("", None)]),
+        "not-json nothing": (b"", b"", []),
+        "bad-field many headers": (key, b"7", many),
+    }
+    for row in hostile.values():
+        await producer.put(0, batch([row]))
+    named = batch([(key, b"7", [("name", b"x")]), producer.on(0)]).replace(b"name", b"\xff\xfe\xfd\xfc")
+    await producer.put(0, compressed(named, 0, bytes))
+    await producer.put(0, batch([producer.on(0)]))
+    await stage.until_consumed(READY_S * patience())
+    found = await letters(stage)
+    assert [reason for reason, *_ in found] == [name.split()[0] for name in hostile] + ["bad-field"]
+    assert found[9][2] == b"7"
+    assert [name for name in found[9][3] if not name.startswith("__dlq.")] == [name for name, _ in many]
+    assert "\\xff\\xfe\\xfd\\xfc" in found[-1][3]
+    assert await _opened(stage, 4)
+    hold(worker, "hostile records", 150)
+
+
+async def test_a_backlog_of_large_records_is_held_back_by_its_bytes(stage: Stage, producer: Producer) -> None:
+    number, compress = CODECS["zstd"]
+    worker = await at_work(stage, producer)
+    key = producer.on(0)[0]
+    large = compressed(batch([(key, b"%d " % n + b"x" * 60_000, []) for n in range(500)]), number, compress)
+    for _ in range(30):
+        await producer.put(0, large)  # 900 MB, in 30 batches of a few KB
+    await stage.until_consumed(READY_S * 2 * patience())
+    assert sum((await stage.ends("dead-letters")).values()) >= 15_000
+    assert sum((await stage.ends(*INPUTS.values())).values()) == 15_000 + PARTITIONS + 0
+    hold(worker, "900 MB of large records", 400)

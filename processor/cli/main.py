@@ -44,7 +44,7 @@ VERBS: Final = {
     "archive": "Write a range of the input topics into a file.",
     "replay": "Put a range, or an archive, under another prefix.",
     "send": "Put one event on an input topic, and say where it lies.",
-    "load": "Put open-loop traffic on the input topics, from a scenario and a seed.",
+    "load": "Put open-loop traffic on the input topics, from a seed.",
     "measure": "Put a load on what runs, and report latency, throughput, lag.",
 }
 """What `janela --help` says of each verb; the verb is the function of its name in the module of its name."""

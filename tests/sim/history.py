@@ -71,7 +71,7 @@ def simulation() -> Iterator[None]:
         (restore, "AIOKafkaConsumer"): _on_cluster(ConsumerClient),
         (group, "AIOKafkaAdminClient"): _on_cluster(AdminClient),
         (engine, "os"): SimpleNamespace(_exit=_exit),
-        (engine, "gc"): SimpleNamespace(collect=lambda: 0, freeze=lambda: None),
+        (engine, "gc"): SimpleNamespace(unfreeze=lambda: None, collect=lambda: 0, freeze=lambda: None),
         (engine, "secrets"): SimpleNamespace(token_hex=lambda size: f"{_current().chance.getrandbits(8 * size):x}"),
         (engine, "Watchdog"): lambda *_: SimpleNamespace(start=lambda: None, stop=lambda: None),  # stricter: CALM_S
     }

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +10,6 @@ from aiokafka import TopicPartition
 
 from processor.codec.outputs import TOPICS
 from processor.core import events
-from processor.core.decisions import Rejected
 from processor.ops.metrics import OTHER, Metrics
 from processor.ops.server import OpsServer
 from processor.settings import Settings
@@ -108,13 +106,12 @@ class Instruments(Watcher):
         metrics.transactions.inc()
         metrics.transaction_seconds.observe(seconds)
         for round_ in rounds:
-            outputs = round_.effects.outputs
-            records += round_.records + len(outputs)
-            for kind, count in Counter(map(type, outputs)).items():
+            records += round_.records + round_.kinds.total()
+            for kind, count in round_.kinds.items():
                 metrics.outputs.labels(TOPICS[kind]).inc(count)
-            for reason, count in Counter(it.reason for it in outputs if type(it) is Rejected).items():
+            for reason, count in round_.rejections.items():
                 metrics.rejections.labels(reason).inc(count)
-            for reason, count in Counter(it.letter.reason for it in round_.bad).items():
+            for reason, count in round_.dead_letters.items():
                 metrics.dead_letters.labels(reason).inc(count)
             if round_.lateness_ms is not None:
                 metrics.timer_lateness_seconds.observe(max(round_.lateness_ms, 0) / 1000)

@@ -133,7 +133,7 @@ class Engine:
         self.counts["transactions"] += 1
         for round_ in rounds:
             self.counts["records"] += round_.records
-            self.counts["outputs"] += len(round_.effects.outputs)
+            self.counts["outputs"] += round_.kinds.total()
             self._hold_back(round_.owner)
 
     def on_restored(self, seconds: float) -> None:

@@ -114,7 +114,7 @@ class TransactionLoop:
                 if round_ is not None:
                     failpoint("round-built")
                     rounds.append(round_)
-                    records += round_.records + len(round_.effects.outputs)
+                    records += round_.records + round_.kinds.total()
                     await asyncio.sleep(0)  # the transaction under way goes on, and so do heartbeats
         return rounds
 

@@ -19,7 +19,7 @@ from processor.codec.inputs import InputDecoder
 from processor.codec.outputs import HEADERS, TOPICS, OutputEncoder
 from processor.codec.rounds import Standing, round_header
 from processor.codec.state import encode_consents, encode_window
-from processor.core.decisions import Effects
+from processor.core.decisions import Decision, Effects, Rejected
 from processor.core.partition import Partition
 from processor.core.policy import Policy
 from processor.core.window import Window
@@ -71,8 +71,10 @@ class Round:
     clock_ms: int
     sequence: int
     records: int
-    effects: Effects
-    bad: list[BadRecord]
+    kinds: Counter[type[Decision]]
+    rejections: Counter[str]
+    """By reason, as are the dead letters."""
+    dead_letters: Counter[str]
     lateness_ms: int | None
     """How long after its due time the first timer of an idle clock fired; None where none did."""
 
@@ -140,7 +142,7 @@ class Owner:
         records = carrier.records
         decoded = [decode(record.key, record.value, record.timestamp, record.headers) for record in records]
         bad = buffer.add(decoded, records)
-        self.types[side].update(map(_type_of, buffer.events[len(buffer.events) - len(records) + bad :]))
+        self.types[side].update(map(_type_of, buffer.events[-len(records) + bad :] if bad < len(records) else ()))
         buffer.take(carrier.stop, carrier.size())
         if records:
             self._note_skew(carrier, wall_clock_ms)
@@ -191,8 +193,9 @@ class Owner:
             self.core.clock_ms,
             self.sequence,
             applied + len(bad),
-            effects,
-            bad,
+            kinds := Counter(map(type, effects.outputs)),
+            Counter(it.reason for it in effects.outputs if type(it) is Rejected) if Rejected in kinds else Counter(),
+            Counter(it.letter.reason for it in bad),
             lateness_ms,
         )
         return self._latest

@@ -52,7 +52,7 @@ class Carrier(Struct, frozen=True, gc=False):
 
     def size(self) -> int:
         """Give the bytes that its records take, more or less."""
-        return sum(map(cost_of, self.records))
+        return cost_of(self.records)
 
 
 def _as_parsed(tp: TopicPartition, record: DefaultRecord) -> DefaultRecord:

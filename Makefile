@@ -37,8 +37,8 @@ help:  ## This list
 run: setup  ## A real Kafka, a worker and live traffic on this machine; options in ARGS="--seconds 60"
 	@$(BIN)/janela up $(ARGS)
 
-test: check  ## Everything short: make check, then all tests but soak and bench; more for pytest in ARGS="-k ..."
-	@$(BIN)/python -m pytest -m "$(SHORT)" $(ARGS)
+test: check  ## Everything short: make check, then all tests but soak and bench, four at a time (most of them wait); more for pytest in ARGS="-k ..."
+	@$(BIN)/python -m pytest -m "$(SHORT)" --numprocesses 4 --dist worksteal $(ARGS)
 
 # ----------------------------------------------------------------------------------------------------------- the parts
 

@@ -88,6 +88,8 @@ def kafka(
             fate = "kept" if data else "not kept"
             print(f"Kafka is ready at {broker.bootstrap_servers} ({broker.data}, {fate}). Ctrl-C stops it.")
         code = run_beside(broker, command) if command else _stay(broker)
+    except KeyboardInterrupt:
+        code = BY_SIGNAL + signal.SIGINT if command else STOPPED
     finally:
         broker.stop()
     raise typer.Exit(code)
@@ -124,8 +126,6 @@ def _stay(broker: EmbeddedKafka) -> int:
         while True:
             broker.check()
             time.sleep(CHECK_SECONDS)
-    except KeyboardInterrupt:
-        return STOPPED
     except EmbeddedKafkaError as error:
         _complain(error)
         return ENDED_BY_ITSELF

@@ -73,9 +73,9 @@ class Jar:
             return False
 
 
-def locked_jars(lock_file: Path = LOCK_FILE) -> list[Jar]:
+def locked_jars(lock_file: Path | None = None) -> list[Jar]:
     """Read `jars.lock`: a line is `group:name:version sha256`."""
-    return [Jar(*line.replace(":", " ").split()) for line in lock_file.read_text().splitlines()]
+    return [Jar(*line.replace(":", " ").split()) for line in (lock_file or LOCK_FILE).read_text().splitlines()]
 
 
 def maven_repository() -> Path:
@@ -83,7 +83,7 @@ def maven_repository() -> Path:
     return Path(os.environ.get("M2_REPO") or Path.home() / ".m2" / "repository")
 
 
-def fetch_jars(on_fetch: OnFetch | None = None, lock_file: Path = LOCK_FILE) -> list[Path]:
+def fetch_jars(on_fetch: OnFetch | None = None, lock_file: Path | None = None) -> list[Path]:
     """Return the paths of the locked jars, in order, and fetch those that are missing or damaged first.
 
     A repository that has them all is only read. `on_fetch` is called only where something is fetched.

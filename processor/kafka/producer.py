@@ -202,7 +202,8 @@ class TransactionalProducer:
         except (KafkaError, IllegalOperation, AssertionError) as error:  # aiokafka's states are asserts
             # once one topic is refused, aiokafka fails the others for reasons that follow from it
             refused = self._refused()
-            cause, place = (refused, "") if refused else (error.__cause__ or error, where(error))
+            cause, place = (refused, "") if refused else (error, where(error))
+            cause = cause.__cause__ or cause  # aiokafka tells what it did not expect in a KafkaError of its own
             raise TransactionError(f"step {number}, {what}{place}: {type(cause).__name__}: {cause}") from error
 
     def _refused(self) -> BaseException | None:

@@ -46,7 +46,8 @@ def environment(settings: Settings, instance_id: str, **more: object) -> dict[st
     """Give the environment of a worker: what is set in these settings, and nothing of whoever runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("JANELA_")}
     chosen = {name: getattr(settings, name) for name in settings.model_fields_set} | {"instance_id": instance_id}
-    ours = {f"JANELA_{name.upper()}": str(value) for name, value in (chosen | more).items()}
+    quiet = {"ops_address": ""}  # workers of one machine would have to share the default
+    ours = {f"JANELA_{name.upper()}": str(value) for name, value in (quiet | chosen | more).items()}
     return kept | ours | {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
 
 

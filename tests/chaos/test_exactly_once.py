@@ -42,8 +42,15 @@ async def filled(stage: Stage, events: int = EVENTS) -> None:
 async def drained(stage: Stage, worker: Worker) -> str:
     """Let a quick worker do the rest, and end it as it should be ended."""
     took_s = await stage.until_consumed(START_S + 60 * MINUTES)
+    # where there was nothing left, it may not even have begun
+    await stage.until("the last worker has partitions", lambda: has_partitions(stage, worker), START_S)
     await stopped(worker)
     return f"the rest in {took_s:.1f} s"
+
+
+async def has_partitions(stage: Stage, worker: Worker) -> bool:
+    """Whether the group has given a worker any."""
+    return bool((await stage.partitions_of(worker))[1])
 
 
 async def stopped(worker: Worker) -> float:

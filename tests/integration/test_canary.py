@@ -57,10 +57,10 @@ async def test_no_number_id_or_text_is_in_logs_metrics_headers_or_the_process_ti
     settings = settings.model_copy(update={"partitions": 1})
     async with Stage.open(settings, tmp_path) as stage:
         await stage.preload(records)
-        first = stage.worker("first", failpoint="records-delivered:2", ops_address="", log_level="info")
+        first = stage.worker("first", failpoint="records-delivered:2", batch_records_max=100)
         assert await first.ended(READY_S) == -signal.SIGKILL
         await stage.evict(first)
-        worker = stage.worker("second", ops_address=address, log_level="info")
+        worker = stage.worker("second", ops_address=address)
         await stage.until_consumed(READY_S)
         async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as answer:
             metrics = await answer.read()

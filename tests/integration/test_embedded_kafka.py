@@ -405,7 +405,7 @@ def test_a_jar_that_is_not_the_locked_one_is_refused(
     lock = repository / "jars.lock"
     lock.write_text(f"{small} {'0' * 64}\n")
     monkeypatch.setattr("processor.embedded.jars.LOCK_FILE", lock)
-    with pytest.raises(EmbeddedKafkaError, match=r"is not the file that jars\.lock names"):
+    with pytest.raises(EmbeddedKafkaError, match=r"is not the file that the lock names"):
         fetch_jars()
 
 

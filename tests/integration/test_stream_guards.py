@@ -81,9 +81,9 @@ from processor.stream.restore import Restorer
 
 read = Restorer._read
 
-async def slowly(restorer, consumer, partitions):
+async def slowly(restorer, consumer, partitions, on_read):
     await asyncio.sleep(6)
-    async for found in read(restorer, consumer, partitions):
+    async for found in read(restorer, consumer, partitions, on_read):
         yield found
 
 Restorer._read = slowly

@@ -5,6 +5,7 @@ What it wrote before stays as the rules want it, and once the record is mended i
 
 import json
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,8 @@ async def newest(stage: Stage, topic: str, chance: random.Random) -> tuple[Place
         for record in records:
             found[tp, record.key] = record.value
             if record.value is not None:
-                highest[tp] = json.loads(record.value).get("sequence", "")
+                with suppress(ValueError):  # one that was damaged before lies there still
+                    highest[tp] = json.loads(record.value).get("sequence", "")
     kept = {place: value for place, value in found.items() if value is not None}
     place = chance.choice(sorted(kept))
     fields = json.loads(kept[place])

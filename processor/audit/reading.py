@@ -35,8 +35,8 @@ from processor.audit.verdict import (
     until_cut,
 )
 from processor.core.policy import Policy
+from processor.kafka.offsets import OffsetError, decode_progress
 from processor.settings import Settings
-from processor.stream.offsets import OffsetError, decode_progress
 from processor.topics import ClusterError
 
 WAIT_EXTRA_S: Final = 30

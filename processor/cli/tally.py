@@ -13,8 +13,8 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgre
 
 from processor import topics
 from processor.cli.watch import EVENTS, TOPICS, Kind, Seen, in_order
+from processor.kafka.offsets import decode_progress
 from processor.settings import Settings
-from processor.stream.offsets import decode_progress
 
 NEWEST_MAX: Final = 8
 """How many events of a kind are kept to be shown."""

@@ -1,17 +1,15 @@
 """`janela verify`: hold what lies on any cluster's topics against the rules, told a second time by another hand."""
 
 import asyncio
-import contextlib
 import json
 import re
-import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from processor.cli.config import BootstrapServers, ConfigFile, load_settings
+from processor.cli.progress import progress_shown
 
 if TYPE_CHECKING:
     from processor.audit.reading import Sample
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
 
 FAULTS: Final = 1
 """Exit code where anything is wrong."""
-SILENT_S: Final = 2
-"""How long it works before it says how far it is."""
 
 
 def verify(
@@ -99,55 +95,22 @@ async def _verify(
     from processor.audit.reading import verify
     from processor.cli.cluster import refusals_told
 
-    with _progress() as progress, refusals_told(settings):
+    read = 0
+    with progress_shown() as progress, refusals_told(settings):
+
+        def on_read(partition: int, records: int) -> None:
+            nonlocal read
+            read += records
+            progress.note(f"reading partition {partition}", read)
+
         return await verify(
             settings,
             partitions,
             sample=sample,
             examples_max=examples,
             tolerance_ms=tolerance_ms,
-            on_read=progress.note,
+            on_read=on_read,
         )
-
-
-# ------------------------------------------------------------------------------------------------ on stderr
-
-
-class _Progress:
-    """Says on stderr which partition is read, a line that replaces the last one where it is a terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self._status = Console(stderr=True).status("reading")
-        self._begin_s, self._records, self._is_shown = time.monotonic(), 0, False
-        self._told = -1
-
-    def note(self, partition: int, records: int) -> None:
-        """Take note of records that were read."""
-        self._records += records
-        if time.monotonic() - self._begin_s < SILENT_S:
-            return
-        text = f"partition {partition}, {self._records:,} records read"
-        if self._status.console.is_terminal:
-            self._status.start()
-            self._status.update(text)
-        elif partition != self._told:  # in a log, a line for each partition
-            self._status.console.print(text)
-        self._told = partition
-
-    def stop(self) -> None:
-        """Take the line away."""
-        self._status.stop()
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[_Progress]:
-    progress = _Progress()
-    try:
-        yield progress
-    finally:
-        progress.stop()
 
 
 # --------------------------------------------------------------------------------------------- for machines

@@ -31,3 +31,36 @@ class Batch(BatchBuilder):
             return False
         self._relative_offset += 1
         return True
+
+
+class PartitionBatches:
+    """Batches for one partition of one topic, a new one begun where one is full."""
+
+    def __init__(self, tp: TopicPartition, timestamp_ms: int) -> None:
+        """Begin an empty one."""
+        self._tp, self._timestamp_ms = tp, timestamp_ms
+        self._full: list[Batch] = []
+        self._batch = Batch(tp, timestamp_ms)
+
+    def add(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
+        """Append a record."""
+        if not self._batch.add(key, value, headers):
+            self._full.append(self._batch)
+            self._batch = Batch(self._tp, self._timestamp_ms)
+            self._batch.add(key, value, headers)
+
+    def close(self) -> list[Batch]:
+        """Give what was filled, in order."""
+        return [*self._full, self._batch]
+
+
+class Batches(dict[TopicPartition, PartitionBatches]):
+    """Batches by partition, all of one timestamp (ms since the epoch), each begun when it is first asked for."""
+
+    def __init__(self, timestamp_ms: int) -> None:
+        """Begin with none."""
+        self._timestamp_ms = timestamp_ms
+
+    def __missing__(self, tp: TopicPartition) -> PartitionBatches:
+        batches = self[tp] = PartitionBatches(tp, self._timestamp_ms)
+        return batches

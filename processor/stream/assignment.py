@@ -21,10 +21,10 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IllegalGenerationError
 
 from processor.failpoints import failpoint
+from processor.kafka.offsets import OffsetError, Progress, decode_progress
 from processor.kafka.producer import Committed
 from processor.kafka.protocol import Membership
 from processor.stream.loop import TransactionLoop
-from processor.stream.offsets import OffsetError, Progress, decode_progress
 from processor.stream.owner import CLOCK_SKEW_MAX_MS, Owner
 from processor.stream.restore import RestoredState, Restorer
 from processor.stream.transport import Carrier

@@ -18,10 +18,10 @@ from aiokafka import TopicPartition
 
 from processor.failpoints import failpoint
 from processor.kafka.log import NO_ENDS, LogEnds, LogReader
+from processor.kafka.offsets import encode_progress
 from processor.kafka.producer import TransactionalProducer
 from processor.kafka.protocol import Membership
 from processor.settings import Settings
-from processor.stream.offsets import encode_progress
 from processor.stream.owner import Owner, Round
 
 log = structlog.get_logger(__name__)

@@ -24,12 +24,12 @@ from processor.core.partition import Partition
 from processor.core.policy import Policy
 from processor.core.window import Window
 from processor.failpoints import failpoint
-from processor.kafka.batch import BATCH_BYTES_MAX, Batch
+from processor.kafka.batch import BATCH_BYTES_MAX, Batch, Batches
 from processor.kafka.log import NO_ENDS, LogEnds
+from processor.kafka.offsets import Progress
 from processor.kafka.unread import Unread
 from processor.settings import Settings
 from processor.stream.merge import INBOUND, OUTBOUND, BadRecord, InputBuffer, merge
-from processor.stream.offsets import Progress
 from processor.stream.transport import Carrier
 
 log = structlog.get_logger(__name__)
@@ -259,7 +259,7 @@ class Owner:
         All but dead letters bear `told`, the round's header.
         """
         of_output, of_state = [*HEADERS, told], [told]
-        batches = _AllBatches(now_ms)
+        batches = Batches(now_ms)
         sequence, encode = self.sequence, self._encoder.encode
         outputs = {kind: batches[self._output_tps[kind]].add for kind in set(map(type, effects.outputs))}
         for decision in effects.outputs:
@@ -276,35 +276,6 @@ class Owner:
             batches[self._dead_letters].add(*_dead_letter(item))
         self.sequence = sequence
         return [batch for written in batches.values() for batch in written.close()]
-
-
-class _Batches:
-    """Batches for one partition of one topic, a new one begun where one is full."""
-
-    def __init__(self, tp: TopicPartition, now_ms: int) -> None:
-        self._tp, self._now_ms = tp, now_ms
-        self._full: list[Batch] = []
-        self._batch = Batch(tp, now_ms)
-
-    def add(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
-        if not self._batch.add(key, value, headers):
-            self._full.append(self._batch)
-            self._batch = Batch(self._tp, self._now_ms)
-            self._batch.add(key, value, headers)
-
-    def close(self) -> list[Batch]:
-        return [*self._full, self._batch]
-
-
-class _AllBatches(dict[TopicPartition, _Batches]):
-    """The batches of a round, by partition."""
-
-    def __init__(self, now_ms: int) -> None:
-        self._now_ms = now_ms
-
-    def __missing__(self, tp: TopicPartition) -> _Batches:
-        batches = self[tp] = _Batches(tp, self._now_ms)
-        return batches
 
 
 def _dead_letter(item: BadRecord) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:

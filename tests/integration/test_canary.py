@@ -8,7 +8,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import Stage, Worker, patience
@@ -19,18 +18,6 @@ pytestmark = pytest.mark.timeout(300)
 READY_S = 90
 MARKS = (b"5599988877", b"kanarienvogel")
 """In every contact's number, and in every id and text."""
-
-
-@pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
-    return Settings(
-        bootstrap_servers=kafka.bootstrap_servers,
-        app_id=f"{topic_prefix}janela",
-        topic_prefix=topic_prefix,
-        partitions=2,
-        clock="event",
-        log_format="json",
-    )
 
 
 def marked(wanted: Wanted) -> Wanted:
@@ -54,7 +41,7 @@ async def test_no_number_id_or_text_is_in_logs_metrics_headers_or_the_process_ti
     address = free_address()
     records = [marked(it) for it in backlog(11, 3_000, 90, 1, time.time_ns() // 1_000_000 - 3 * HOUR_MS)]
     records += [marked(it) for it in hostile_numbers(random.Random(5))]
-    settings = settings.model_copy(update={"partitions": 1})
+    settings = settings.model_copy(update={"partitions": 1, "log_format": "json"})
     async with Stage.open(settings, tmp_path) as stage:
         await stage.preload(records)
         first = stage.worker("first", failpoint="records-delivered:2", batch_records_max=100)

@@ -12,7 +12,6 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from processor.stream.engine import EXIT_REFUSED
 from tests.chaos.backlog import HOUR_MS, backlog
@@ -22,17 +21,6 @@ pytestmark = pytest.mark.timeout(300)
 
 READY_S = 90
 SLOW_CLIENTS = 300
-
-
-@pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
-    return Settings(
-        bootstrap_servers=kafka.bootstrap_servers,
-        app_id=f"{topic_prefix}janela",
-        topic_prefix=topic_prefix,
-        partitions=2,
-        clock="event",
-    )
 
 
 def free_address() -> str:

@@ -15,25 +15,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from processor import topics
 from processor.audit.partitioner import partition_of
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import INPUTS, ROOT, Stage, environment, patience
+from tests.integration.conftest import PARTITIONS
 
 pytestmark = pytest.mark.timeout(300)
-
-PARTITIONS = 3
-
-
-@pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
-    return Settings(
-        bootstrap_servers=kafka.bootstrap_servers,
-        app_id=f"{topic_prefix}janela",
-        topic_prefix=topic_prefix,
-        partitions=PARTITIONS,
-        clock="event",
-    )
 
 
 def elsewhere(settings: Settings, partitions: int = PARTITIONS) -> Settings:

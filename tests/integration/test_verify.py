@@ -17,26 +17,14 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from processor.audit.partitioner import partition_of
 from processor.audit.records import rfc3339
 from processor.audit.rounds import HEADER, Round
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import ROOT, Stage, environment, patience
+from tests.integration.conftest import PARTITIONS
 
 pytestmark = pytest.mark.timeout(300)
 
-PARTITIONS = 2
 READY_S = 90
-
-
-@pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
-    return Settings(
-        bootstrap_servers=kafka.bootstrap_servers,
-        app_id=f"{topic_prefix}janela",
-        topic_prefix=topic_prefix,
-        partitions=PARTITIONS,
-        clock="event",
-    )
 
 
 async def verify(settings: Settings, *arguments: str, **changed: str) -> tuple[int | None, str, str]:

@@ -23,9 +23,9 @@ from processor.audit.verdict import OUTPUTS
 from processor.codec.state import encode_window
 from processor.core.window import Window
 from processor.embedded import EmbeddedKafka
+from processor.kafka.offsets import Progress, encode_progress
 from processor.settings import Settings
 from processor.stream.engine import EXIT_REFUSED
-from processor.stream.offsets import Progress, encode_progress
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog, hostile
 from tests.chaos.harness import INPUTS, Stage, Worker, environment, patience
 

@@ -8,8 +8,8 @@ from processor.audit.model import run
 from processor.audit.reading import leave, model_policy
 from processor.audit.records import Record, TopicKind
 from processor.audit.verdict import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Terms, Verdict, Witnesses, Written
+from processor.kafka.offsets import decode_progress
 from processor.settings import Settings
-from processor.stream.offsets import decode_progress
 from tests.sim.cluster import Cluster
 
 _SIDES: tuple[TopicKind, TopicKind] = ("inbound", "outbound")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from processor.stream.offsets import OffsetError, Progress, decode_progress, encode_progress
+from processor.kafka.offsets import OffsetError, Progress, decode_progress, encode_progress
 
 PROGRESS = Progress(1_795_348_800_000, 41, 12, "7f.3", "janela-host-7")
 

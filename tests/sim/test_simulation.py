@@ -18,7 +18,7 @@ from tests.sim.mutants import MUTANTS
 SEED = int(os.environ.get("SEED", "1"))
 RESULTS = os.environ.get("RESULTS", "")
 HISTORIES = int(os.environ.get("HISTORIES", "0"))
-SECONDS = 10
+SECONDS = float(os.environ.get("TEST_SIM_SECONDS", "10"))
 """How long histories are played where their number is not given."""
 HISTORIES_TO_CATCH = 3000
 REGRESSIONS = [int(line.split()[0]) for line in (Path(__file__).parent / "regressions").read_text().splitlines()]

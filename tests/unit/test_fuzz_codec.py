@@ -199,6 +199,7 @@ def tried(number: int) -> str:
     return found.reason if isinstance(found, DeadLetter) else "none"
 
 
+@pytest.mark.timeout(0)
 def test_records_that_no_run_has_seen_raise_nothing_either(capsys: pytest.CaptureFixture[str]) -> None:
     """For some seconds; TEST_FUZZ_BEGIN is where they begin."""
     number, until_s = BEGIN, time.thread_time() + NEW_SECONDS

@@ -113,7 +113,7 @@ def read(record: Record, policy: ModelPolicy, partitions: int) -> Event | str:
             return "wrong-key"
         if partition_of(record.key, partitions) != record.partition:
             return "wrong-partition"
-    at_ms = min(time_ms, record.timestamp_ms)
+    at_ms = max(min(time_ms, record.timestamp_ms), 0)
     if time_ms - record.timestamp_ms <= SKEW_MS:
         return Event(record.topic_kind, sort, key, at_ms, body, at_ms)
     if sort != "consent":

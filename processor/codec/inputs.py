@@ -266,7 +266,7 @@ class InputDecoder:
             if is_absurd:
                 ahead_s = (event_time_ms - timestamp_ms) // 1000
                 return DeadLetter("future-time", f"time is {ahead_s} s ahead of the record's timestamp")
-            event_time_ms = timestamp_ms
+            event_time_ms = max(timestamp_ms, 0)  # a record without a timestamp has -1
         if is_inbound:
             return _inbound_event(wire, body_key, event_time_ms)
         if isinstance(wire, _Send):

@@ -50,7 +50,9 @@ def decode(record: Hostile, check_keys: bool) -> Event | DeadLetter:
     road = decoder.inbound if record.is_inbound else decoder.outbound
     found = road(record.key, record.value, record.timestamp_ms, record.headers)
     careful = decoder._carefully(record.is_inbound, record.key, record.value, record.timestamp_ms, record.headers)
-    assert found == careful, f"the plain road says {found}, the careful one {careful}"
+    # how deep is too deep hangs on the stack of whoever asks, so of a dead letter the reason is compared, not the words
+    differ = found.reason != getattr(careful, "reason", "") if isinstance(found, DeadLetter) else found != careful
+    assert not differ, f"the plain road says {found}, the careful one {careful}"
     if isinstance(found, DeadLetter):
         hold_letter(found, record)
     else:

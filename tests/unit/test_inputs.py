@@ -487,3 +487,16 @@ def test_most_traffic_takes_the_plain_road(monkeypatch: pytest.MonkeyPatch) -> N
         for type_ in FREE_FORM_TYPES:
             fields = {"intent": "request", "origin": "agent", "category": "service"}
             assert isinstance(outbound(utf8(type=type_, x=text, **fields)), Send)
+
+
+def test_an_event_in_a_record_without_a_timestamp_is_not_taken_as_of_before_all_time() -> None:
+    fields = {
+        "id": "m1",
+        "type": "text",
+        "business_id": BUSINESS,
+        "contact_id": CONTACT,
+        "time": "1970-01-01T00:00:00Z",
+    }
+    found = InputDecoder(0, 1, (), 65_536).inbound(KEY, json.dumps(fields).encode(), -1)
+    assert isinstance(found, Event)
+    assert found.event_time_ms == 0

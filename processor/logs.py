@@ -1,14 +1,51 @@
 """Logging: structlog, for people or as JSON, the same for our lines and those of the libraries.
 
 A line has an event name, never a payload, a contact or a message id; a traceback never shows local variables, in which
-all of these would stand.
+all of these would stand. The names of our own lines are in a catalogue (`processor.ops.events`).
 """
 
 import logging
 import sys
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, Final
 
 import structlog
+
+BURST: Final = 10
+PERIOD_S: Final = 10.0
+"""At most so many lines of one kind in so many seconds: a broker that is away must not fill a disk."""
+
+
+class RateLimit(logging.Filter):
+    """Lets `BURST` lines of one kind through in each period; the first one after that says how many were held back.
+
+    Of one kind are lines of one logger with one event name, or with one text before its values are put in.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        """Take the clock that periods are told by."""
+        super().__init__()
+        self._clock_s = clock_s
+        self._periods: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line goes out, and note on it (`suppressed`) what did not."""
+        kind = record.name, str(record.msg["event"]) if isinstance(record.msg, dict) else str(record.msg)
+        now_s = self._clock_s()
+        began_s, count = self._periods.get(kind, (now_s, 0))
+        if now_s - began_s >= PERIOD_S:
+            record.suppressed = max(count - BURST, 0)
+            began_s, count = now_s, 0
+        self._periods[kind] = began_s, count + 1
+        return count < BURST
+
+
+def _tell_suppressed(_: Any, __: str, line: dict[str, Any]) -> dict[str, Any]:
+    if suppressed := getattr(line["_record"], "suppressed", 0):
+        line["suppressed"] = suppressed
+    return line
+
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -37,10 +74,22 @@ def logging_config(log_format: str, log_level: str) -> dict[str, Any]:
             "line": {
                 "()": structlog.stdlib.ProcessorFormatter,
                 "foreign_pre_chain": _SHARED,
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+                "processors": [
+                    _tell_suppressed,
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    *renderer,
+                ],
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+        "filters": {"rate": {"()": RateLimit}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "line",
+                "filters": ["rate"],
+                "stream": "ext://sys.stderr",
+            }
+        },
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "processor": {"level": log_level.upper()},

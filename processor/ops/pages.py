@@ -1,10 +1,12 @@
-"""What is made from the catalogue of metrics: a page for people, and a dashboard for Grafana."""
+"""What is made from the catalogues of metrics and of log lines: pages for people, and a dashboard for Grafana."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from processor.logs import BURST, PERIOD_S
+from processor.ops.events import EVENTS
 from processor.ops.metrics import Entry, catalogue
 
 WIDTH: Final = 12
@@ -21,6 +23,18 @@ catalogue (`processor/ops/metrics.py`) by `make docs`, as is the dashboard, `dep
 |---|---|---|---|---|
 """
 
+_LOG_PAGE: Final = """\
+# Log lines
+
+What a worker logs by itself, one event a line (JSON with `JANELA_LOG_FORMAT=json`). A line never holds a payload, a
+contact or a message id. Of one kind at most {burst} lines go out in {period:g} s; the next one says how many were held
+back (`suppressed`). Libraries log beside it, under their loggers' names. Made from the catalogue
+(`processor/ops/events.py`) by `make docs`.
+
+| event | level | meaning | what to do |
+|---|---|---|---|
+"""
+
 
 def page() -> str:
     """Write the catalogue as a page of Markdown."""
@@ -29,6 +43,12 @@ def page() -> str:
         f" {entry.remedy} |\n"
         for entry in catalogue()
     )
+
+
+def log_page() -> str:
+    """Write the catalogue of log lines as a page of Markdown."""
+    rows = (f"| `{name}` | {event.level} | {event.meaning} | {event.remedy} |\n" for name, event in EVENTS.items())
+    return _LOG_PAGE.format(burst=BURST, period=PERIOD_S) + "".join(rows)
 
 
 def dashboard() -> str:
@@ -79,8 +99,9 @@ def _queries(entry: Entry) -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    """Write both, in the repository that this is run in (`make docs`)."""
+    """Write all, in the repository that this is run in (`make docs`)."""
     Path("docs/metrics.md").write_text(page(), "utf-8")
+    Path("docs/logs.md").write_text(log_page(), "utf-8")
     Path("deploy/grafana/janela.json").write_text(dashboard(), "utf-8")
 
 

@@ -39,6 +39,9 @@ IMPURE_CALLS = {"__import__", "breakpoint", "compile", "eval", "exec", "input", 
 CLOCK_READS = {"now", "today", "utcnow"}
 """What `datetime` has beside its pure parts."""
 
+LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
+"""The methods of a logger that write a line."""
+
 RULE_ID = re.compile(r"\b[WSE]\d{1,2}a?\b")
 
 PLACES = (
@@ -81,6 +84,14 @@ def prints(source: str) -> Iterator[str]:
                 files = [ast.unparse(keyword.value) for keyword in keywords if keyword.arg == "file"]
                 if not files or files[0] in ("sys.stdout", "sys.stderr"):
                     yield f"{_line(node)} prints"
+
+
+def logged(source: str) -> Iterator[tuple[str, str]]:
+    """Give (name, level) of each line that a module logs; a name that is not written out is the empty one."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[name, *_]) if level in LEVELS:
+                yield name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else "", level
 
 
 def missing_docstring(source: str) -> Iterator[str]:

@@ -40,6 +40,11 @@ def test_a_module_that_only_computes_is_pure(source: str) -> None:
     assert list(checks.impurities(source)) == []
 
 
+def test_what_is_logged_is_found_with_its_level_and_a_name_that_is_no_constant_is_told() -> None:
+    source = 'log.info("a.b", n=1)\nlog.error(name)\nlog.seek("x")\nother.info("c.d")'
+    assert list(checks.logged(source)) == [("a.b", "info"), ("", "error")]
+
+
 def test_a_print_is_found_and_writing_into_a_file_is_not() -> None:
     assert list(checks.prints("def f():\n    print(1)")) == ["line 2 prints"]
     assert list(checks.prints("print(1, file=sys.stderr)")) == ["line 1 prints"]

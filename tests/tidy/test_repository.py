@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from processor.cli.main import VERBS
+from processor.ops.events import EVENTS
 from tests.tidy import checks
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,11 @@ def test_core_and_codec_know_nothing_of_the_world_outside() -> None:
 def test_only_the_command_line_prints() -> None:
     silent = [path for path in modules("processor") if path.parent.name != "cli"]
     assert faults(silent, checks.prints) == []
+
+
+def test_every_line_that_is_logged_is_in_the_catalogue_and_no_other_is_there() -> None:
+    found = {line for path in modules("processor") for line in checks.logged(path.read_text("utf-8"))}
+    assert found == {(name, event.level) for name, event in EVENTS.items()}
 
 
 def test_every_module_says_what_it_is_for() -> None:

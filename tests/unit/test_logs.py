@@ -1,0 +1,94 @@
+"""Log lines: of one kind only so many go out, what is held back is told, and the page says what the catalogue says."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from processor.logs import BURST, PERIOD_S, RateLimit
+from processor.ops.events import EVENTS
+from processor.ops.pages import log_page
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/logs.md"
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def line(text: object, *values: object, logger: str = "aiokafka.consumer") -> Any:
+    return logging.LogRecord(logger, logging.ERROR, "", 0, text, values, None)
+
+
+FLOOD = """
+import logging, logging.config, structlog
+from processor import logs
+
+now_s = 0.0
+logs.RateLimit.__init__.__defaults__ = (lambda: now_s,)
+logging.config.dictConfig(logs.logging_config("json", "info"))
+log = structlog.get_logger("processor.test")
+for n in [*range(logs.BURST + 5), "last"]:
+    now_s += logs.PERIOD_S * (n == "last")
+    log.error("worker.failed", n=n)
+    logging.getLogger("aiokafka.consumer").error("fetch from node %s failed", n)
+"""
+
+
+def test_of_one_kind_so_many_lines_go_out_in_a_period_and_the_next_one_counts_the_rest() -> None:
+    clock = Clock()
+    limit = RateLimit(clock)
+    assert [limit.filter(line("no broker %s", n)) for n in range(BURST + 7)] == [True] * BURST + [False] * 7
+    clock.now_s += PERIOD_S
+    late = line("no broker %s", 99)
+    assert limit.filter(late)
+    assert late.suppressed == 7
+    clock.now_s += PERIOD_S
+    later = line("no broker %s", 100)
+    assert limit.filter(later)
+    assert later.suppressed == 0
+
+
+def test_a_flood_of_one_kind_holds_back_no_other() -> None:
+    limit = RateLimit(Clock())
+    for n in range(10 * BURST):
+        limit.filter(line("no broker %s", n))
+    assert limit.filter(line("something else"))
+    assert limit.filter(line("no broker %s", 1, logger="aiokafka.producer"))
+    assert limit.filter(line({"event": "worker.failed"}, logger="processor.stream.engine"))
+
+
+def test_kinds_of_our_own_lines_are_their_event_names() -> None:
+    limit = RateLimit(Clock())
+    ours = [limit.filter(line({"event": "stream.position-jumped", "offset": n})) for n in range(BURST + 1)]
+    assert ours == [True] * BURST + [False]
+
+
+def test_a_worker_writes_json_lines_of_which_a_flood_is_held_back_and_counted() -> None:
+    done = subprocess.run([sys.executable, "-c", FLOOD], cwd=ROOT, check=True, capture_output=True, text=True)
+    lines = [json.loads(text) for text in done.stderr.splitlines()]
+    assert len(lines) == 2 * (BURST + 1)
+    assert [(last["event"], last["suppressed"]) for last in lines[-2:]] == [
+        ("worker.failed", 5),
+        ("fetch from node last failed", 5),
+    ]
+    assert all("suppressed" not in before for before in lines[:-2])
+
+
+def test_the_page_says_what_the_catalogue_says() -> None:
+    assert PAGE.read_text("utf-8") == log_page(), "make docs"
+
+
+def test_each_line_of_the_catalogue_says_what_it_means_and_errors_what_to_do() -> None:
+    for name, event in EVENTS.items():
+        assert event.meaning.endswith("."), name
+        assert event.remedy.endswith(".") if event.level != "info" else event.remedy == "-", name

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from rich.console import Console
@@ -21,11 +21,12 @@ from rich.table import Table
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.chaos.harness import SESSION_S
-from tests.chaos.trial import MINUTES, SEED, Trial
+from tests.chaos.trial import MINUTES, PROOF, SEED, Trial
 
 RESULTS: Final = os.environ.get("RESULTS", "")
 
 _PASSED: Final = pytest.StashKey[bool]()
+_TRIAL: Final = "trial"
 _trials: Final[list[dict[str, Any]]] = []
 
 
@@ -38,6 +39,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Take a trial's entry from its last report, which comes here from whatever process has run it."""
+    if report.when == "teardown":
+        _trials.extend(cast(dict[str, Any], entry) for name, entry in report.user_properties if name == _TRIAL)
+
+
 @pytest.fixture
 def trial(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Iterator[Trial]:
     """Give the test its trial; one line tells it, and an entry keeps it, also where the test fails."""
@@ -45,7 +52,7 @@ def trial(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) ->
     yield trial
     entry = trial.entry(request.node.name, time.monotonic() - began_s)
     entry["passed"] = request.node.stash.get(_PASSED, False)
-    _trials.append(entry)
+    request.node.user_properties.append((_TRIAL, entry))
     words = [f"seed {trial.seed}", _done(entry["faults"]), *trial.notes, str(trial.verdict or "not judged")]
     with capsys.disabled():
         sys.stdout.write(f"\n  {'; '.join(filter(None, words))}\n")
@@ -87,5 +94,5 @@ def pytest_terminal_summary() -> None:
     if RESULTS:
         folder = Path(RESULTS)
         folder.mkdir(parents=True, exist_ok=True)
-        run = {"at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "seed": SEED, "minutes": MINUTES, "trials": _trials}
-        (folder / "results.json").write_text(json.dumps(run, indent=1) + "\n", "utf-8")
+        run = {"at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "seed": SEED, "minutes": MINUTES, "proof": PROOF}
+        (folder / "results.json").write_text(json.dumps(run | {"trials": _trials}, indent=1) + "\n", "utf-8")

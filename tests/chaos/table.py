@@ -1,4 +1,7 @@
-"""The record of a chaos run as a page: `python -m tests.chaos.table FOLDER` prints it in Markdown."""
+"""The record of a chaos run as a page: `python -m tests.chaos.table FOLDER` prints it in Markdown.
+
+It exits with 1 where less was done than the proof asks for, or where anything came out wrong.
+"""
 
 import json
 import platform
@@ -6,26 +9,50 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from processor.failpoints import FAILPOINTS
 
 Entry = dict[str, Any]
 
 _HEAD: Final = """\
 # Proof: what was done to it, and what came of it
 
-One run of `make proof` ({at}, seed {seed}, {minutes:g} minutes a trial; {machine}). Real
-brokers, real worker processes; each trial ends with `janela verify`, which reads inputs and outputs again,
-committed records only, and holds them against a model that shares no code with the worker, both ways and to
-their ends. Written by `python -m tests.chaos.table`.
+One run of `make proof SEED={seed}`{share} ({at}; {machine}). Real brokers, real worker processes; each trial ends with
+`janela verify`, which reads inputs and outputs again, committed records only, and holds them against a model that
+shares no code with the worker, both ways and to their ends. Written by `python -m tests.chaos.table`.
 """
+
+
+class Asked(NamedTuple):
+    """What the whole proof must have done at least."""
+
+    what: str
+    least: int
+    faults: tuple[str, ...]
+    """Begins of the names of the faults that count."""
+
+
+_ASKED: Final = (
+    Asked("kills of workers (SIGKILL)", 100, ("SIGKILL",)),
+    *(Asked(f"deaths at {place}", 10, (f"death at {place}",)) for place in sorted(FAILPOINTS)),
+    Asked("zombies", 10, ("SIGSTOP for two sessions",)),
+    Asked("restarts of brokers", 12, ("broker killed", "broker shut down", "broker away")),
+    Asked("ends of transactions held back", 50, ("EndTxn",)),
+)
+_EVENTS: Final = 2_000_000
+_HISTORIES: Final = 20_000
 
 
 def page(run: Entry, simulation: Entry | None) -> str:
     """Write the page of a run, and of the simulation that went with it."""
     trials: list[Entry] = run["trials"]
+    share = "" if run["proof"] == 1 else f" at PROOF={run['proof']:g}, MINUTES={run['minutes']:g}"
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     parts = [
-        _HEAD.format(**run, machine=machine),
+        _HEAD.format(**run, share=share, machine=machine),
+        "## What was asked, and what was reached\n",
+        _table(("", "asked", "reached"), _reached(trials, simulation)),
         "## By fault\n",
         _table(("fault", "count", "in trials that came out"), _by_fault(trials)),
         "## By trial\n",
@@ -54,6 +81,26 @@ def _by_fault(trials: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
         yield fault, f"{count:,}", "clean" if clean[fault] == {True} else "**not clean**"
 
 
+def _reached(trials: Sequence[Entry], simulation: Entry | None) -> Iterator[tuple[str, ...]]:
+    """Say of each thing how much of it there was; trials of which something came out wrong count too, and are told."""
+    for what, asked, reached in reached_of(trials, simulation):
+        yield what, f"{asked:,}", f"{reached:,}" if reached >= asked else f"**{reached:,}**"
+    wrong = [sum(trial[each] for trial in trials if trial["is_judged"]) for each in ("lost", "doubled", "wrong")]
+    for what, count in zip(("lost", "doubled", "wrong"), wrong, strict=True):
+        yield f"events {what}", "0", f"**{count:,}**" if count else "0"
+
+
+def reached_of(trials: Sequence[Entry], simulation: Entry | None) -> Iterator[tuple[str, int, int]]:
+    """Give of each thing that the proof asks for its name, how much is asked, and how much there was."""
+    judged = [trial for trial in trials if trial["is_judged"]]  # idiomatic Faust's deaths prove nothing of ours
+    all_faults: list[dict[str, int]] = [trial["faults"] for trial in judged]
+    for asked in _ASKED:
+        found = (faults[fault] for faults in all_faults for fault in faults if fault.startswith(asked.faults))
+        yield asked.what, asked.least, sum(found)
+    yield "events", _EVENTS, sum(trial["events"] for trial in judged)
+    yield "simulated histories", _HISTORIES, simulation["histories"] if simulation else 0
+
+
 def is_clean(trial: Entry) -> bool:
     """Whether a trial came to its verdict, and nothing was wrong."""
     return trial["passed"] and not (trial["lost"] or trial["doubled"] or trial["wrong"])
@@ -72,12 +119,15 @@ def _table(head: Sequence[str], rows: Iterable[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def main(folder: Path) -> None:
-    """Print the page of the record in a folder."""
+def main(folder: Path) -> int:
+    """Print the page of the record in a folder; gives 1 where the proof is not whole."""
     run = json.loads((folder / "results.json").read_text("utf-8"))
     simulated = folder / "simulation.json"
-    sys.stdout.write(page(run, json.loads(simulated.read_text("utf-8")) if simulated.exists() else None))
+    simulation = json.loads(simulated.read_text("utf-8")) if simulated.exists() else None
+    sys.stdout.write(page(run, simulation))
+    is_whole = all(reached >= asked for _, asked, reached in reached_of(run["trials"], simulation))
+    return 0 if is_whole and all(map(is_clean, run["trials"])) else 1
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,11 +1,10 @@
 """Brokers that are restarted, hang or stay away while workers are inside transactions.
 
 Each test has a cluster of its own, two workers that a supervisor starts again when they could not go on, and a reader
-that takes in their outputs all the while. Short by itself; MINUTES in the environment makes it go on in rounds.
+that takes in their outputs all the while.
 """
 
 import asyncio
-import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -23,11 +22,11 @@ from tests.chaos.harness import Stage, patience
 from tests.chaos.reader import Reader
 from tests.chaos.supervisor import Supervisor
 from tests.chaos.test_exactly_once import QUICK, START_S, drained
-from tests.chaos.trial import MINUTES, SEED, Trial
+from tests.chaos.trial import IS_LONG, SEED, Trial, asked, rounds, size
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
-EVENTS: Final = int(12_000 + 20_000 * MINUTES)
+EVENTS: Final = size(12_000, a_minute=20_000, proof=60_000)
 """More than two workers of `OURS` do in the time. All are put before they start: `verify` can't know
 the order of records that arrive while others are consumed."""
 CONTACTS: Final = 2_000
@@ -35,7 +34,7 @@ RECOVERY_S: Final = 60
 """Within which all partitions move again once the brokers are back, on a machine that has nothing else to do."""
 BROKER_SESSION_S: Final = 2
 """After which a cluster counts a silent broker out (`processor.embedded.properties`)."""
-AWAY_S: Final = 70 if MINUTES else 3
+AWAY_S: Final = 70 if IS_LONG else 3
 """How long a lone broker stays away. Sessions begin anew when it is back, so short or long is the same until what the
 workers count themselves is over: a transaction (24 s) and the watchdog (60 s)."""
 OURS: Final[dict[str, Any]] = {
@@ -136,12 +135,12 @@ class Service:
     async def away(self, node: int, *, workers_too: bool = False) -> None:
         """End a broker, perhaps all workers too, which are started again at once, and start it much later.
 
-        By SIGKILL where MINUTES is set. The short form shuts it down: Kafka 4.3.1 alone on its data was seen, in about
+        By SIGKILL in a long run. The short form shuts it down: Kafka 4.3.1 alone on its data was seen, in about
         one kill of twenty, to come back without a marker that `__consumer_offsets` was owed, and then holds the group's
         offsets for good. The worker ends and says so, which is all that it can do; CI would fail by chance.
         """
         await self.under_load()
-        if MINUTES:
+        if IS_LONG:
             self.kafka.kill(node)
         else:
             assert await asyncio.to_thread(self.kafka.shut_down, node), "the broker had to be killed"
@@ -154,15 +153,6 @@ class Service:
         await self.recovered(f"broker away for {AWAY_S} s{meanwhile}")
 
 
-def rounds() -> Iterator[int]:
-    """Count rounds from 0, until the time is over; there is one at least."""
-    until_s = time.monotonic() + 60 * MINUTES
-    for n in itertools.count():
-        yield n
-        if time.monotonic() >= until_s:
-            return
-
-
 @pytest.mark.parametrize("kafka", [1], indirect=True, ids=["alone"])
 async def test_a_lone_broker_restarts_and_stays_away_and_nothing_is_lost_or_doubled(
     kafka: EmbeddedKafka, settings: Settings, tmp_path: Path, trial: Trial
@@ -170,7 +160,7 @@ async def test_a_lone_broker_restarts_and_stays_away_and_nothing_is_lost_or_doub
     async with Service.open(kafka, settings, tmp_path, trial) as service:
         for _ in rounds():
             await service.restarted_cleanly(0)
-            if MINUTES:  # a short absence is no more than that
+            if IS_LONG:  # a short absence is no more than that
                 await service.restarted_hard(0)
             await service.away(0)
             await service.away(0, workers_too=True)
@@ -183,8 +173,8 @@ async def test_each_of_three_brokers_restarts_or_hangs_and_nothing_is_lost_or_do
     chance = random.Random(SEED + 3)
     nodes = [0, 1, 2]
     async with Service.open(kafka, settings, tmp_path, trial) as service:
-        for n in rounds():
+        for n in rounds(asked(3)):
             chance.shuffle(nodes)
             for turn, node in enumerate(nodes):
                 await (service.restarted_cleanly if (n + turn) % 2 else service.restarted_hard)(node)
-            await service.suspended(chance.choice(nodes), BROKER_SESSION_S * chance.uniform(2, 5 if MINUTES else 2.5))
+            await service.suspended(chance.choice(nodes), BROKER_SESSION_S * chance.uniform(2, 5 if IS_LONG else 2.5))

@@ -16,7 +16,7 @@ from processor.settings import Settings
 from processor.stream.engine import EXIT_REFUSED
 from tests.chaos.harness import Stage, Worker
 from tests.chaos.test_exactly_once import QUICK, START_S, drained, filled, stopped
-from tests.chaos.trial import MINUTES, SEED, Trial
+from tests.chaos.trial import IS_LONG, SEED, Trial
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
@@ -39,7 +39,7 @@ async def test_a_damaged_byte_or_an_unknown_version_in_the_state_is_refused_by_i
         await stopped(first)
         # an unknown version of one topic and a damaged byte of the other: all four where there is time
         cases = [(topic, damage) for topic in TOPICS for damage in ("byte", "version")]
-        for topic, damage in cases if MINUTES else (cases[0], cases[3]):
+        for topic, damage in cases if IS_LONG else (cases[0], cases[3]):
             place, record, again = await newest(stage, topic, chance)
             offset = await put(stage, place, unknown(record) if damage == "version" else bitten(record, chance))
             told = await refusal(stage.worker(f"refused-{topic}"))

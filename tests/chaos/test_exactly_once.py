@@ -1,7 +1,7 @@
 """Exactly once, while workers are killed, held still, stopped and replaced.
 
 Each test runs a backlog through workers that are treated badly on the way, and then holds everything that they wrote
-against the model. Short by itself; MINUTES in the environment makes the backlog and the trouble longer.
+against the model.
 """
 
 import asyncio
@@ -18,11 +18,13 @@ from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import SESSION_S, Stage, Worker, patience
-from tests.chaos.trial import MINUTES, SEED, Trial
+from tests.chaos.trial import MINUTES, SEED, Trial, asked, rounds, size
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
-EVENTS = int(20_000 + 15_000 * MINUTES)
+EVENTS = size(20_000, a_minute=15_000, proof=20_000)
+SHARED = size(20_000, a_minute=15_000, proof=100_000)
+"""What two workers have before them while they change places."""
 CONTACTS = 2_000
 START_S = 90
 """How long a worker may take to its first commit on a machine that is busy with other things."""
@@ -65,7 +67,7 @@ async def test_ten_kills_on_the_way_lose_nothing_and_double_nothing(
     settings: Settings, tmp_path: Path, trial: Trial
 ) -> None:
     chance = random.Random(SEED)
-    kills = 10 + int(5 * MINUTES)
+    kills = asked(40, short=10) + int(5 * MINUTES)
     in_transaction = 0
     async with Stage.open(settings, tmp_path) as stage:
         await filled(stage)
@@ -94,15 +96,15 @@ async def test_two_workers_change_places_under_rebalances_stops_and_kills(
     settings: Settings, tmp_path: Path, trial: Trial
 ) -> None:
     chance = random.Random(SEED + 1)
-    rounds, until_s = 0, time.monotonic() + 60 * MINUTES
     zombies: list[int | None] = []
     replaced_s: list[float] = []
     async with Stage.open(settings, tmp_path) as stage:
-        await filled(stage)
+        await filled(stage, SHARED)
         workers = [stage.worker("a")]
-        while rounds < MINUTES or not rounds or (time.monotonic() < until_s and await stage.lag() > EVENTS // 4):
-            rounds += 1
-            workers.append(stage.worker(f"b{rounds}"))
+        for n in rounds(asked(10)):
+            if n >= asked(10) and await stage.lag() <= SHARED // 4:
+                break
+            workers.append(stage.worker(f"b{n}"))
             await both_at_work(stage, workers)
             zombie, other = chance.sample(workers, 2)
             replaced_s.append(await taken_over(stage, zombie, chance))
@@ -120,8 +122,9 @@ async def test_two_workers_change_places_under_rebalances_stops_and_kills(
         await stopped(workers[0])
         rest = await drained(stage, stage.worker("last", **QUICK))
         verdict = await verify(stage.settings)
-    trial.faults |= {"SIGSTOP for two sessions": rounds, "SIGSTOP beyond the session": rounds}
-    trial.faults |= {"SIGKILL": rounds, "SIGTERM": rounds + 1}
+    times = len(zombies)
+    trial.faults |= {"SIGSTOP for two sessions": times, "SIGSTOP beyond the session": times}
+    trial.faults |= {"SIGKILL": times, "SIGTERM": times + 1}
     trial.figures["replaced_s"] = [round(seconds, 1) for seconds in replaced_s]
     trial.notes += [f"zombies ended with {zombies} (None: rejoined)", rest]
     trial.judge(verdict)

@@ -1,6 +1,6 @@
 """Three workers, as a business has them: killed one by one and in bursts, restarted in turn, and coming and going.
 
-Who dies is replaced at once, under its name, as whatever runs the fleet would do. MINUTES makes each trial as long.
+Who dies is replaced at once, under its name, as whatever runs the fleet would do.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import Stage, Worker, patience
 from tests.chaos.test_exactly_once import QUICK, START_S, TERM_S, drained, filled, stopped
-from tests.chaos.trial import MINUTES, SEED, Trial
+from tests.chaos.trial import MINUTES, SEED, Trial, asked, rounds, size
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
@@ -29,7 +29,7 @@ SHORT_STORM: Final = 10
 """How many workers come at least."""
 USUAL: Final[dict[str, Any]] = {"batch_records_max": 4_000, "buffer_records_max": 32_000}
 """The limits that a worker has where nothing is set."""
-LARGE: Final = int(10_000 + 150_000 * MINUTES)
+LARGE: Final = size(10_000, a_minute=150_000, proof=1_600_000)
 PART: Final = 50_000
 """Events that are generated at once."""
 
@@ -88,11 +88,10 @@ async def test_kills_of_one_of_three_and_bursts_of_kills_lose_nothing_and_double
     settings: Settings, tmp_path: Path, trial: Trial
 ) -> None:
     chance = random.Random(SEED + 3)
-    until_s = time.monotonic() + 60 * MINUTES
     async with Stage.open(settings, tmp_path) as stage:
         await filled(stage)
         fleet = Fleet(stage, trial, chance)
-        while not trial.faults or time.monotonic() < until_s:
+        for _ in rounds(asked(4)):
             for _ in range(2):
                 await stage.until_moved(within_s=START_S)
                 await asyncio.sleep(chance.uniform(0, 2))
@@ -128,12 +127,11 @@ async def test_kills_under_a_large_backlog_and_large_batches_lose_nothing_and_do
 async def test_rolling_restarts_of_three_workers_each_end_in_time_and_lose_nothing(
     settings: Settings, tmp_path: Path, trial: Trial
 ) -> None:
-    until_s = time.monotonic() + 60 * MINUTES
     async with Stage.open(settings, tmp_path) as stage:
         await filled(stage)
         fleet = Fleet(stage, trial, random.Random(SEED + 5))
         await fleet.settled()
-        while not fleet.ended_s or time.monotonic() < until_s:
+        for _ in rounds(asked(4)):
             for place in range(SIZE):
                 await fleet.restart(place)
         trial.notes.append(await fleet.drained())
@@ -150,9 +148,9 @@ async def test_a_storm_of_workers_that_come_and_go_loses_nothing_and_doubles_not
         await filled(stage)
         oldest = stage.worker("first")
         await stage.until_moved(within_s=START_S)
-        alive, asked = [oldest], list[Worker]()
+        alive, stopping = [oldest], list[Worker]()
         until_s = time.monotonic() + 60 * MINUTES
-        while len(stage.workers) <= SHORT_STORM or time.monotonic() < until_s:
+        while len(stage.workers) <= asked(60, short=SHORT_STORM) or time.monotonic() < until_s:
             alive.append(stage.worker(f"w{len(stage.workers)}"))
             trial.faults["worker joined"] += 1
             while len(alive) > SIZE:
@@ -162,10 +160,10 @@ async def test_a_storm_of_workers_that_come_and_go_loses_nothing_and_doubles_not
                     trial.faults["SIGKILL"] += 1
                 elif oldest.code is None:
                     oldest.signal(signal.SIGTERM)
-                    asked.append(oldest)
+                    stopping.append(oldest)
                     trial.faults["SIGTERM"] += 1
             await asyncio.sleep(patience())
-        for worker in asked:  # one that had not come to its handlers yet ends by the signal itself
+        for worker in stopping:  # one that had not come to its handlers yet ends by the signal itself
             is_early = not any("stream.assigned" in line for line in worker.lines())
             assert await worker.ended(TERM_S * patience()) in ({0, -signal.SIGTERM} if is_early else {0}), worker.told()
         for worker in alive:

@@ -17,12 +17,12 @@ from processor.settings import Settings
 from tests.bench.peers.outcome import OUTPUTS, Outcome, due, said
 from tests.bench.traffic import backlog
 from tests.chaos.harness import Stage, Worker, patience
-from tests.chaos.trial import MINUTES, SEED, Trial
+from tests.chaos.trial import MINUTES, SEED, Trial, asked, size
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
-EVENTS = int(1_500 + 6_000 * MINUTES)
-KILLS = 1 + int(3 * MINUTES)
+EVENTS = size(1_500, a_minute=6_000, proof=1_500)
+KILLS = asked(2) + int(3 * MINUTES)
 AT_WORK = 50
 """So many outputs after a start it is killed: they take a tenth of a second, and Faust commits every 2.8 s."""
 START_S = 60

@@ -1,8 +1,7 @@
 """Exactly once where the wall clock moves time on: windows that warn and end while workers are killed.
 
 Windows last for seconds. Traffic comes at some hundred events a second and pauses again and again, so that timers fire
-by events, by idle time, and after a death by whoever finds what came meanwhile. MINUTES in the environment makes it
-longer.
+by events, by idle time, and after a death by whoever finds what came meanwhile.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ from processor.settings import Settings
 from tests.chaos.backlog import DAY_MS, backlog
 from tests.chaos.harness import Stage, Worker, patience
 from tests.chaos.test_exactly_once import START_S
-from tests.chaos.trial import MINUTES, SEED, Trial
+from tests.chaos.trial import MINUTES, SEED, Trial, asked
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
@@ -37,7 +36,7 @@ EVENTS_A_SECOND = 300
 CONTACTS = 150
 TRAFFIC_S, PAUSE_S = 1.5, 2.5
 IDLE = ("idle-timers-due", "idle-timers-fired")
-DEATHS = int(1 + 5 * MINUTES)
+DEATHS = asked(10) + int(5 * MINUTES)
 """How often each of these places, and SIGKILL."""
 
 

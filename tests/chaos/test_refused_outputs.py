@@ -3,7 +3,6 @@
 The verdict is asked for twice: where workers have ended, on what is consumed up to there, and at the end.
 """
 
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED, EXIT_REFUSED
 from tests.chaos.harness import Stage, Worker
 from tests.chaos.test_exactly_once import QUICK, START_S, drained, filled
-from tests.chaos.trial import MINUTES, Trial
+from tests.chaos.trial import Trial, asked
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
@@ -108,7 +107,7 @@ async def refused_and_mended(stage: Stage, trial: Trial, fault: str, reason: str
         worker = stage.worker("w0", transaction_timeout_ms=TRIES["transaction_timeout_ms"])
         await stage.until_moved(within_s=START_S)
         await break_(admin, name)
-        for n in range(1 + math.ceil(MINUTES)):
+        for n in range(asked(2)):
             if n:
                 worker = stage.worker(f"w{n}", **TRIES)
             assert await worker.ended(START_S) == EXIT_FAILED, worker.told()

@@ -17,11 +17,11 @@ from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import Stage
 from tests.chaos.test_exactly_once import CONTACTS, QUICK, START_S, drained
-from tests.chaos.trial import MINUTES, SEED, Trial
+from tests.chaos.trial import SEED, Trial, size
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
-EVENTS: Final = int(4_000 + 10_000 * MINUTES)
+EVENTS: Final = size(4_000, a_minute=10_000, proof=20_000)
 PART: Final = 40
 """Records of a transaction."""
 ABORTED_SHARE: Final = 0.2

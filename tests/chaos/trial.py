@@ -1,19 +1,44 @@
 """What was done to workers and brokers in one chaos test, and what came of it.
 
-MINUTES and SEED in the environment say for how long each trial goes on and which one it is; without them it is short
-and another one each time.
+Without a word a trial is short, and another one each time. In the environment, SEED says which one it is, MINUTES for
+how long it goes on, and PROOF which share of the whole proof it does at least: 1 is what docs/proof.md is made from.
 """
 
+import itertools
+import math
 import os
 import random
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from processor.audit.verdict import Kind, Verdict
 
 MINUTES: Final = float(os.environ.get("MINUTES", "0"))
+PROOF: Final = float(os.environ.get("PROOF", "0"))
 SEED: Final = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
+IS_LONG: Final = bool(MINUTES or PROOF)
+
+
+def asked(count: int, short: int = 1) -> int:
+    """Give how often a trial does a thing at least: `count` times in the whole proof, `short` times in a short run."""
+    return max(short, math.ceil(PROOF * count))
+
+
+def size(short: int, a_minute: int, proof: int) -> int:
+    """Give the size of a backlog: so many more for each minute, and for the whole proof."""
+    return int(short + a_minute * MINUTES + proof * PROOF)
+
+
+def rounds(least: int = 1) -> Iterator[int]:
+    """Count rounds from 0: as many as there must be, and on until MINUTES are over."""
+    until_s = time.monotonic() + 60 * MINUTES
+    for n in itertools.count():
+        if n >= least and time.monotonic() >= until_s:
+            return
+        yield n
 
 
 @dataclass

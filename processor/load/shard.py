@@ -67,7 +67,7 @@ class Shard:
         self._recent: list[deque[tuple[int, bytes, bytes]]] = [
             deque(maxlen=scenario.doubles_within) for _ in range(partitions)
         ]
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter(dict.fromkeys(SIDES, 0))
         if scenario.contacts <= ADDRESSES_AHEAD:
             for contact in range(scenario.contacts):
                 self._address(contact)

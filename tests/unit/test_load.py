@@ -129,6 +129,16 @@ def test_shares_of_sides_types_and_faults_are_as_asked_for() -> None:
     assert types["text"] / types["call"] == pytest.approx(3, rel=0.1)
 
 
+def test_a_load_that_was_stopped_at_once_says_of_either_side_how_little_there_was() -> None:
+    shard = Shard(scenario(), START_US, PARTITIONS)
+    assert shard.counts == {"inbound": 0, "outbound": 0}
+    records = shard.records()
+    next(records)
+    next(records)  # a record counts when the next one is asked for: until then it was not taken up
+    assert shard.counts.total() == 1
+    assert set(shard.counts) == {"inbound", "outbound"}
+
+
 def test_a_double_is_a_record_that_its_partition_has_had_byte_for_byte() -> None:
     shard = Shard(scenario(doubles=0.2, doubles_within=50), START_US, PARTITIONS)
     seen: set[tuple[int, bytes, bytes]] = set()

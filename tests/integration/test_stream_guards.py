@@ -6,15 +6,16 @@ Where the fault can't be made from outside, the worker is started by a few lines
 import asyncio
 import json
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from processor.audit.reading import verify
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
-from processor.stream.engine import EXIT_FAILED
+from processor.stream.engine import EXIT_FAILED, Engine
 from processor.stream.watchdog import EXIT_STUCK
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import Stage
@@ -162,6 +163,39 @@ async def test_of_two_workers_with_one_name_the_first_ends_and_says_so(settings:
             await asyncio.sleep(0.2)
         assert first.code == EXIT_FAILED, first.told()
         assert any("instance id same is in use elsewhere" in line for line in first.lines()), first.told()
+
+
+async def test_the_open_transaction_of_a_live_member_is_spared_and_that_of_a_dead_one_is_ended(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Only a writer that is gone may be ended in its name: one that lives would be fenced by it."""
+    async with Stage.open(settings, tmp_path) as stage, AsyncExitStack() as stack:
+        tps = dict(zip(("alive", "dead"), stage.tps("window-state"), strict=True))
+        for name, tp in tps.items():
+            writer = AIOKafkaProducer(
+                bootstrap_servers=settings.bootstrap_servers, transactional_id=f"{settings.app_id}-{name}"
+            )
+            await writer.start()
+            stack.push_async_callback(writer.stop)
+            await writer.begin_transaction()
+            await writer.send_and_wait(tp.topic, b"{}", key=b"key", partition=tp.partition)
+        member = AIOKafkaConsumer(
+            stage.names["messages.inbound"],
+            bootstrap_servers=settings.bootstrap_servers,
+            client_id=f"{settings.app_id}-alive",
+            group_id=settings.app_id,
+        )
+        await member.start()
+        stack.push_async_callback(member.stop)
+        engine = Engine(settings)
+        for name in tps:
+            await engine.end_transaction_of(f"{settings.app_id}-{name}")
+
+        async def ended() -> bool:
+            return tps["dead"].partition not in await stage.open_transactions()
+
+        await stage.until("the dead one's transaction is over", ended, READY_S)
+        assert await stage.open_transactions() == {tps["alive"].partition}
 
 
 async def test_a_jump_of_positions_is_seen_and_what_it_left_out_is_read(settings: Settings, tmp_path: Path) -> None:

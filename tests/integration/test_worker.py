@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
 from processor.audit.partitioner import partition_of
@@ -100,6 +100,12 @@ async def test_all_bad_settings_are_told_at_once(settings: Settings, tmp_path: P
     assert "JANELA_PARTITIONS" in told
     assert "JANELA_CLOCK" in told
     assert "JANELA_CLOK (environment): no setting has this name; did you mean JANELA_CLOCK?" in told
+
+
+async def test_a_python_without_asserts_is_refused(settings: Settings, tmp_path: Path) -> None:
+    command = ("-O", "-m", "processor", "worker")
+    told = await refusal(Worker("w", environment(settings, "w"), tmp_path / "w.log", command))
+    assert "python -O: it removes the asserts" in told
 
 
 async def test_a_broker_that_is_away_is_waited_for_and_then_named(settings: Settings, tmp_path: Path) -> None:
@@ -205,6 +211,27 @@ async def test_lost_offsets_are_refused_and_gone_over_where_that_is_asked_for(
         await stage.until_consumed(READY_S)
         (accepted,) = (await stage.records("send-accepted"))[stage.tps("send-accepted")[0]]
         assert json.loads(accepted.value)["data"]["reason"] == "window-open"  # by the state as it was
+        await stopped(worker)
+
+
+async def test_committed_offsets_below_the_begin_of_the_log_are_refused_and_not_passed_over(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with Stage.open(settings, tmp_path) as stage:
+        await committed_state(stage, settings.app_id)
+        inbound, contact = stage.tps("messages.inbound")[0], contact_on(0)
+        await stage.preload(said("inbound", contact, now_ms(), f"m{n}", 0) for n in (2, 3, 4))
+        admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+        await admin.start()
+        try:
+            await admin.delete_records({inbound: RecordsToDelete(before_offset=3)})
+        finally:
+            await admin.close()
+        told = await refusal(stage.worker("w"))
+        assert f"partition 0: found committed offsets {inbound.topic} 1, " in told
+        assert "where the logs begin at 3 and 0" in told
+        worker = stage.worker("again", on_lost_offsets="restart")
+        await stage.until_consumed(READY_S)
         await stopped(worker)
 
 

@@ -24,7 +24,7 @@ class Mutant(NamedTuple):
     @property
     def needs_broker(self) -> bool:
         """Whether its test asks for a real Kafka."""
-        return self.caught_by.startswith("tests/integration/")
+        return self.caught_by.startswith(("tests/integration/", "tests/chaos/"))
 
 
 _OWNER = "tests/unit/test_owner.py::"
@@ -33,6 +33,8 @@ _PARTITION = "tests/unit/test_partition.py::"
 _MERGE = "tests/unit/test_merge.py::"
 _INPUTS = "tests/unit/test_inputs.py::"
 _INTERNALS = "tests/integration/test_stream_internals.py::"
+_GUARDS = "tests/integration/test_stream_guards.py::"
+_WORKER = "tests/integration/test_worker.py::"
 
 MUTANTS: Final = (
     # ---------------------------------------------------------------------------------------------------------- core
@@ -375,5 +377,48 @@ MUTANTS: Final = (
         'consumer._isolation_level = "read_committed"',
         'consumer._isolation_level = "read_uncommitted"',
         _INTERNALS + "test_the_live_consumer_reads_committed_records_and_its_carriers_cover_every_gap",
+    ),
+    Mutant(
+        "a partition is opened without a seek",
+        "processor/stream/transport.py",
+        "            consumer.seek(tp, offset)\n",
+        "",
+        _GUARDS + "test_a_jump_of_positions_is_seen_and_what_it_left_out_is_read",
+    ),
+    Mutant(
+        "the transaction of a writer that lives is ended in its name",
+        "processor/stream/engine.py",
+        "if writer in members or writer == self.transactional_id:",
+        "if writer == self.transactional_id:",
+        _GUARDS + "test_the_open_transaction_of_a_live_member_is_spared_and_that_of_a_dead_one_is_ended",
+    ),
+    Mutant(
+        "records that were deleted unread are passed over",
+        "processor/stream/assignment.py",
+        "if tp not in committed or committed[tp][0] < starts[tp]]",
+        "if tp not in committed]",
+        _WORKER + "test_committed_offsets_below_the_begin_of_the_log_are_refused_and_not_passed_over",
+    ),
+    Mutant(
+        "a worker starts without the asserts that guard transactions",
+        "processor/stream/app.py",
+        "    if not __debug__:\n",
+        "    if False:\n",
+        _WORKER + "test_a_python_without_asserts_is_refused",
+    ),
+    Mutant(
+        "a committed clock ahead of the machine's is taken for the time",
+        "processor/stream/assignment.py",
+        'settings.clock == "live" and ahead_ms > CLOCK_SKEW_MAX_MS',
+        "False",
+        "tests/chaos/test_clocks.py::"
+        "test_a_live_worker_that_finds_the_committed_clock_ahead_of_its_own_refuses_to_start",
+    ),
+    Mutant(
+        "a transaction of unknown outcome is gone on from",
+        "processor/kafka/protocol.py",
+        "await _EndTxnHandler(self, commit_result).do(node_id)",
+        "await aiokafka_sender.EndTxnHandler(self, commit_result).do(node_id)",
+        "tests/chaos/test_network.py::test_a_transaction_of_unknown_outcome_is_neither_lost_nor_doubled",
     ),
 )

@@ -195,10 +195,10 @@ class Settings(BaseSettings):
     partitions: Whole = Field(default=12, ge=1, le=1024)
     """Partitions of each topic, fixed for a prefix. Default: 2, 3, 4, 6 or 12 workers share them evenly."""
     clock: Literal["live", "event"] = "live"
-    """live: the wall clock moves time on where both inputs are read to their end. event: the times of events
+    """live: the brokers' time moves time on where both inputs are read to their end. event: the times of events
     alone do, for replays. Default: ends come when nobody writes, too."""
     timer_grace_ms: Whole = Field(default=1000, ge=0, le=300_000)
-    """How far behind the wall clock idle time runs (ms), for messages still on their way. Default: a second
+    """How far behind the brokers' time idle time runs (ms), for messages still on their way. Default: a second
     covers a producer's linger and a slow request."""
     expiring_before: Thresholds = "2h"
     """How long before a window's end to warn. Default: time enough for a person to answer."""

@@ -1,7 +1,6 @@
 """Questions about the ends of partitions' logs, asked outside of the consumer group."""
 
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -9,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 @dataclass(frozen=True)
 class LogEnds:
-    """Ends of partitions (high watermarks), as they were at `noted_ms` (wall clock) or later."""
+    """Ends of partitions (high watermarks), as they were at `noted_ms` (the brokers' time) or later."""
 
     noted_ms: int
     offsets: dict[TopicPartition, int]
@@ -21,8 +20,9 @@ NO_ENDS = LogEnds(0, {})
 class LogReader:
     """Two clients without a group: one sees every record, the other only committed ones."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        """Make the clients; needs a running loop."""
+    def __init__(self, bootstrap_servers: str, now_ms: Callable[[], int]) -> None:
+        """Make the clients, which needs a running loop; `now_ms` tells the time of what is asked."""
+        self._now_ms = now_ms
         self._all = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
         self._committed = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, isolation_level="read_committed")
 
@@ -38,7 +38,7 @@ class LogReader:
 
     async def ends(self, tps: Iterable[TopicPartition]) -> LogEnds:
         """Ask for the high watermarks; the answer counts from before the question."""
-        noted_ms = time.time_ns() // 1_000_000
+        noted_ms = self._now_ms()
         return LogEnds(noted_ms, await self._all.end_offsets(list(tps)))
 
     async def stable_ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:

@@ -1,4 +1,4 @@
-"""Five requests of Kafka's protocol that aiokafka 0.14 does not speak, and a sender that uses the first two.
+"""Six requests of Kafka's protocol that aiokafka 0.14 does not speak, and a sender that uses the first two.
 
 * TxnOffsetCommit v3 (KIP-447) bears generation and member: the broker refuses the offsets of a worker that has lost
   its partitions.
@@ -6,6 +6,7 @@
   transaction that arrives late is refused then, where it would have ended or rewound the next one.
 * OffsetFetch v7 can ask for stable offsets: none that a transaction still under way may move.
 * DescribeProducers and ListTransactions (KIP-664) tell whose transaction is open on a partition.
+* DescribeTransactions (KIP-664) tells when a transaction began, by its coordinator's clock.
 """
 
 # mypy: disable-error-code="misc"
@@ -170,6 +171,28 @@ class ListTransactionsRequest(RequestStruct):
     API_KEY, API_VERSION, FLEXIBLE_VERSION = 66, 0, True
     RESPONSE_TYPE = _ListTransactionsResponse
     SCHEMA = Schema(("states", CompactArray(_text)), ("producer_ids", CompactArray(Int64)), _TAGS)
+
+
+class _DescribeTransactionsResponse(Response):
+    API_KEY, API_VERSION = 65, 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("transactions", CompactArray(
+            ("error_code", Int16), ("transactional_id", _text), ("state", _text), ("timeout_ms", Int32),
+            ("began_ms", Int64), ("producer_id", Int64), ("producer_epoch", Int16),
+            ("topics", CompactArray(("topic", _text), ("partitions", CompactArray(Int32)), _TAGS)),
+            _TAGS,
+        )),
+        _TAGS,
+    )  # fmt: skip
+
+
+class DescribeTransactionsRequest(RequestStruct):
+    """A question to the coordinator of these transactional ids: what it knows of their newest transactions."""
+
+    API_KEY, API_VERSION, FLEXIBLE_VERSION = 65, 0, True
+    RESPONSE_TYPE = _DescribeTransactionsResponse
+    SCHEMA = Schema(("transactional_ids", CompactArray(_text)), _TAGS)
 
 
 class ExactRequest:

@@ -40,6 +40,17 @@ EVENTS: Final[dict[str, LogEvent]] = {
         " stands still.",
         "Read `dead-letters`: a producer is likely wrong. A partition that stopped goes on after a restart.",
     ),
+    "clock.off": LogEvent(
+        "warning",
+        "This machine's clock is more than 5 minutes off the brokers' time (`ahead_s`; negative: behind). Timers go by"
+        " the brokers' time, so no window is wrong.",
+        "Set the machine's clock (NTP), or the brokers'.",
+    ),
+    "clock.unanswered": LogEvent(
+        "warning",
+        "The brokers did not tell what time it is; the worker goes on by their last answer, and asks again.",
+        "Once is no harm. For long: the time may drift, by some ms in ten minutes.",
+    ),
     "worker.stopped": LogEvent("info", "The end after SIGTERM or SIGINT, with what the process has done.", "-"),
     "worker.ops-address-taken": LogEvent(
         "warning",

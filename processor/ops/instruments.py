@@ -138,10 +138,7 @@ class Instruments(Watcher):
                 self.metrics.records.labels(self._name(tp), type_ if type_ in _KNOWN_TYPES else OTHER).inc(count)
             types.clear()
         for cause, count in owner.counts.items():
-            if cause == "clock-skew":
-                self.metrics.clock_skew.inc(count)
-            else:
-                self.metrics.without_effect.labels(cause).inc(count)
+            self.metrics.without_effect.labels(cause).inc(count)
         owner.counts.clear()
 
     # ------------------------------------------------------------------------------------------- when it is asked
@@ -182,17 +179,19 @@ class Instruments(Watcher):
         for topic in INPUTS:
             metrics.held_partitions.labels(topic).set(sum(self._name(tp) == topic for tp in engine.held))
         for owner in owners:
-            self._measure_owner(owner, engine.wall_clock_ms())
+            self._measure_owner(owner, engine.clock.now_ms())
+        if self._settings.clock == "live":
+            metrics.clock_ahead.set(engine.clock.ahead_ms() / 1000)
 
-    def _measure_owner(self, owner: Owner, wall_clock_ms: int) -> None:
+    def _measure_owner(self, owner: Owner, now_ms: int) -> None:
         metrics, core, partition = self.metrics, owner.core, str(owner.partition)
         metrics.open_windows.labels(partition).set(core.windows.open_count)
         metrics.known_windows.labels(partition).set(len(owner.windows))
         metrics.timers_soon.labels(partition).set(core.windows.timers.count(core.clock_ms + SOON_MS))
         if self._settings.clock == "live":
-            lag_ms = max(wall_clock_ms - core.clock_ms, 0) if core.clock_ms and self._is_behind(owner) else 0
+            lag_ms = max(now_ms - core.clock_ms, 0) if core.clock_ms and self._is_behind(owner) else 0
             metrics.event_time_lag.labels(partition).set(lag_ms / 1000)
-            overdue_ms = wall_clock_ms - self._settings.timer_grace_ms
+            overdue_ms = now_ms - self._settings.timer_grace_ms
             metrics.timers_overdue.labels(partition).set(core.windows.timers.count(overdue_ms))
         for buffer in owner.buffers:
             metrics.buffered_records.labels(self._name(buffer.tp), partition).set(len(buffer.events))

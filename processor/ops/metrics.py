@@ -86,19 +86,20 @@ class Metrics:
         " older than what is known), silent, misplaced; and unknown-type, which is taken as a message or a send.",
         "late or not-newer in numbers: the platform delivers late or twice. misplaced: types on the wrong topic.",
     )
-    clock_skew: Counter = _metric(
-        Counter,
-        "clock_skew",
+    clock_ahead: Gauge = _metric(
+        Gauge,
+        "clock_ahead_seconds",
         (),
-        "Times that the wall clock was more than 5 minutes off the broker's, so that it moved no timer.",
-        "Set the machine's clock (NTP). Windows end late meanwhile.",
+        "How far this machine's clock is ahead of the brokers' time (negative: behind), by which timers fire; only with"
+        " clock=live.",
+        "Beyond seconds: set the machine's clock (NTP). Its logs are off by as much; no window is.",
     )
 
     event_time_lag: Gauge = _metric(
         Gauge,
         "event_time_lag_seconds",
         ("partition",),
-        "How far a partition's clock is behind the wall clock, while records wait for it; only with clock=live.",
+        "How far a partition's clock is behind the brokers' time, while records wait for it; only with clock=live.",
         "Grows with offset_lag: too few workers. Grows without: one side of the inputs is silent and not at its end.",
     )
     offset_lag: Gauge = _metric(
@@ -194,14 +195,15 @@ class Metrics:
         Gauge,
         "timers_overdue",
         ("partition",),
-        "Reminders that are due by the wall clock, less the grace, and have not fired; some will turn out stale.",
-        "For more than seconds: the partition is behind (offset_lag), or the clock is off (clock_skew).",
+        "Reminders that are due by the brokers' time, less the grace, and have not fired; some will turn out stale.",
+        "For more than seconds: the partition is behind (offset_lag), or the brokers do not tell the time (the log line"
+        " clock.unanswered).",
     )
     timer_lateness_seconds: Histogram = _metric(
         Histogram,
         "timer_lateness_seconds",
         (),
-        "How long after its due time the earliest timer of an idle round fired, by the wall clock.",
+        "How long after its due time the earliest timer of an idle round fired, by the brokers' time.",
         "The grace (timer_grace_ms) and a tick of 0.2 s are in it; above 2 s the worker is too busy.",
         buckets=(0.5, 1, 1.1, 1.2, 1.3, 1.5, 2, 3, 5, 10, 60, 600),
     )

@@ -25,7 +25,7 @@ from processor.kafka.offsets import OffsetError, Progress, decode_progress
 from processor.kafka.producer import Committed
 from processor.kafka.protocol import Membership
 from processor.stream.loop import TransactionLoop
-from processor.stream.owner import CLOCK_SKEW_MAX_MS, Owner
+from processor.stream.owner import Owner
 from processor.stream.restore import RestoredState, Restorer
 from processor.stream.transport import Carrier
 
@@ -50,8 +50,9 @@ class Assignment:
         self._engine = engine
         self.began_s = time.monotonic()
         self.loop = TransactionLoop(
-            self.owners, membership, engine.producer, engine.log_reader, engine.settings, engine.tokens, engine.on_round
-        )
+            self.owners, membership, engine.producer, engine.log_reader, engine.clock, engine.settings, engine.tokens,
+            engine.on_round,
+        )  # fmt: skip
         self._running: asyncio.Task[None] | None = None
         self._taking: asyncio.Task[None] | None = None
 
@@ -75,7 +76,7 @@ class Assignment:
             await asyncio.wait([self._running])
         return self.owners
 
-    def accept(self, carrier: Carrier, wall_clock_ms: int) -> Owner | None:
+    def accept(self, carrier: Carrier) -> Owner | None:
         """Pass a carrier to its owner, and tell which; where it does not fit, the partition is opened anew."""
         owner = self.owners.get(carrier.tp.partition)
         if owner is None:
@@ -83,7 +84,7 @@ class Assignment:
         side = owner.inputs.index(carrier.tp)
         if carrier.opening != owner.openings[side]:
             return None  # fetched before the partition was opened where it is now
-        if owner.accept(carrier, wall_clock_ms):
+        if owner.accept(carrier):
             self.loop.wake()
             return owner
         self._engine.guard(self._reopen(owner, side, carrier), "reopen")
@@ -157,12 +158,6 @@ class Assignment:
                 f"partitions: found {progress.partitions} in the committed state of {settings.app_id}, expected"
                 f" {settings.partitions} (JANELA_PARTITIONS): set it back, or replay the inputs into a new topic_prefix"
             )
-        ahead_ms = progress.clock_ms - self._engine.wall_clock_ms()
-        if settings.clock == "live" and ahead_ms > CLOCK_SKEW_MAX_MS:
-            raise TakeOverError(
-                f"partition {partition}: found its committed clock {ahead_ms // 1000} s ahead of this machine's clock,"
-                f" expected at most {CLOCK_SKEW_MAX_MS // 1000} s: set the machine's clock"
-            )
         return progress
 
     async def _positions(self, committed: Committed, topics: list[str], partition: int) -> tuple[int, int]:
@@ -197,7 +192,7 @@ class Assignment:
             clock_ms, owner.sequence = progress.clock_ms, progress.sequence
         elif state.windows:  # the offsets were lost: go on after whatever was numbered, and fire nothing twice
             clock_ms = max(window.closed_at or window.last_inbound_at for window in state.windows.values())
-            owner.sequence = engine.wall_clock_ms() * 1000
+            owner.sequence = engine.clock.now_ms() * 1000
         owner.core.restore(clock_ms, state.windows.items(), state.consents.items())
         return owner
 

@@ -9,7 +9,6 @@ import gc
 import itertools
 import os
 import secrets
-import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable
 from typing import Any, NoReturn
@@ -20,6 +19,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from processor import topics
 from processor.failpoints import failpoint
+from processor.kafka.clock import BrokerClock
 from processor.kafka.group import clients_of
 from processor.kafka.log import LogReader
 from processor.kafka.producer import TransactionalProducer, TransactionError, end_transaction_of
@@ -56,6 +56,8 @@ class Engine:
         self.tokens = (f"{prefix}.{n}" for n in itertools.count(1))
         """What the process signs its transactions with; none comes twice."""
         self.consumer: Consumer
+        dead_letters = TopicPartition(self.names["dead-letters"], 0)
+        self.clock = BrokerClock(settings.bootstrap_servers, f"{self.transactional_id}-clock", dead_letters)
         self.log_reader: LogReader
         self.counts: Counter[str] = Counter()
         """records, outputs and transactions committed by this process."""
@@ -79,11 +81,6 @@ class Engine:
         """The owners at work, by partition."""
         return self.assignment.owners if self.assignment is not None else {}
 
-    @staticmethod
-    def wall_clock_ms() -> int:
-        """Ms since the epoch by this machine's clock."""
-        return time.time_ns() // 1_000_000
-
     async def on_assigned(self, partitions: Iterable[int]) -> None:
         """Begin an assignment. Called inside the group's callback: returns at once."""
         async with self._changing:
@@ -92,7 +89,10 @@ class Engine:
                 return
             if membership is None or self.assignment is not None:
                 raise AssertionError("assigned before the last assignment was revoked")
-            await self._connect()
+            try:
+                await self._connect()
+            except _EXPECTED as error:
+                self.fail(error)
             self.watcher.on_assigned()
             self.held = frozenset()
             self.consumer.hold(self.held)
@@ -116,6 +116,7 @@ class Engine:
         self._watchdog.stop()
         if self._is_connected:
             self._is_connected = False
+            await self.clock.stop()
             await self.producer.stop()
             await self.log_reader.stop()
             log.info("worker.stopped", **self.counts)
@@ -123,7 +124,7 @@ class Engine:
     def accept(self, carrier: Carrier) -> None:
         """Take a carrier from the agent."""
         failpoint("records-fetched")
-        owner = self.assignment.accept(carrier, self.wall_clock_ms()) if self.assignment is not None else None
+        owner = self.assignment.accept(carrier) if self.assignment is not None else None
         if owner is not None:
             self._hold_back(owner)
 
@@ -187,8 +188,10 @@ class Engine:
             self.producer = TransactionalProducer(
                 settings.bootstrap_servers, settings.app_id, self.transactional_id, settings.transaction_timeout_ms
             )
-            self.log_reader = LogReader(settings.bootstrap_servers)
+            self.log_reader = LogReader(settings.bootstrap_servers, self.clock.now_ms)
             await self.producer.start()
+            if settings.clock == "live":
+                await self.clock.start()
             await self.log_reader.start()
             self._is_connected = True
             self._watchdog.start()

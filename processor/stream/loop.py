@@ -17,6 +17,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from processor.failpoints import failpoint
+from processor.kafka.clock import BrokerClock
 from processor.kafka.log import NO_ENDS, LogEnds, LogReader
 from processor.kafka.offsets import encode_progress
 from processor.kafka.producer import TransactionalProducer
@@ -40,6 +41,7 @@ class TransactionLoop:
         membership: Membership,
         producer: TransactionalProducer,
         log_reader: LogReader,
+        clock: BrokerClock,
         settings: Settings,
         tokens: Iterator[str],
         on_round: Callable[[Iterable[Round], float], None],
@@ -50,7 +52,7 @@ class TransactionLoop:
         that took (s).
         """
         self._owners, self._membership = owners, membership
-        self._producer, self._log_reader = producer, log_reader
+        self._producer, self._log_reader, self._clock = producer, log_reader, clock
         self._settings = settings
         self._tokens = tokens
         self._on_round = on_round
@@ -110,7 +112,7 @@ class TransactionLoop:
                 break
             owner = owners[(self._first_owner + i) % len(owners)]
             if not owner.is_stopped:
-                round_ = owner.decide(ends, time.time_ns() // 1_000_000)
+                round_ = owner.decide(ends, self._clock.now_ms())
                 if round_ is not None:
                     failpoint("round-built")
                     rounds.append(round_)

@@ -25,7 +25,7 @@ from processor.core.policy import Policy
 from processor.core.window import Window
 from processor.failpoints import failpoint
 from processor.kafka.batch import BATCH_BYTES_MAX, Batch, Batches
-from processor.kafka.log import NO_ENDS, LogEnds
+from processor.kafka.log import LogEnds
 from processor.kafka.offsets import Progress
 from processor.kafka.unread import Unread
 from processor.settings import Settings
@@ -33,9 +33,6 @@ from processor.stream.merge import INBOUND, OUTBOUND, BadRecord, InputBuffer, me
 from processor.stream.transport import Carrier
 
 log = structlog.get_logger(__name__)
-
-CLOCK_SKEW_MAX_MS = 5 * 60_000
-"""A wall clock that is further off the broker's time moves no timers."""
 
 
 class FloodGauge:
@@ -115,9 +112,7 @@ class Owner:
         self._window_state = TopicPartition(names["window-state"], partition)
         self._consent_state = TopicPartition(names["consent-state"], partition)
         self._dead_letters = TopicPartition(names["dead-letters"], partition)
-        self._ends = NO_ENDS
         self._latest: Round | None = None
-        self._noted_s, self._skew_ms, self._skew_since_ms = 0.0, 0, 0.0
 
     @property
     def windows(self) -> dict[bytes, Window]:
@@ -130,7 +125,7 @@ class Owner:
         self.buffers = (InputBuffer(inbound, positions[INBOUND]), InputBuffer(outbound, positions[OUTBOUND]))
         self.waiting_since_s = time.monotonic()
 
-    def accept(self, carrier: Carrier, wall_clock_ms: int) -> bool:
+    def accept(self, carrier: Carrier) -> bool:
         """Take a carrier into its buffer. False where it does not begin at the position that comes next."""
         side = self.inputs.index(carrier.tp)
         buffer = self.buffers[side]
@@ -145,7 +140,6 @@ class Owner:
         self.types[side].update(map(_type_of, buffer.events[-len(records) + bad :] if bad < len(records) else ()))
         buffer.take(carrier.stop, carrier.size())
         if records:
-            self._note_skew(carrier, wall_clock_ms)
             self._note_flood(len(records), bad)
         return True
 
@@ -157,9 +151,8 @@ class Owner:
         """Whether the merge can't go on before the end of a topic is known."""
         return bool(self.buffers[INBOUND].events) != bool(self.buffers[OUTBOUND].events)
 
-    def decide(self, ends: LogEnds, wall_clock_ms: int) -> Round | None:
+    def decide(self, ends: LogEnds, now_ms: int) -> Round | None:
         """Do steps 1 and 2: apply what may be applied, move the idle clock, build the records. None: nothing new."""
-        self._ends, self._noted_s = ends, time.monotonic()
         began, late = self._standing(), self.counts["late"]
         found = [ends.offsets.get(tp) for tp in self.inputs]
         ended = [end is not None and buffer.taken >= end for buffer, end in zip(self.buffers, found, strict=True)]
@@ -177,7 +170,7 @@ class Owner:
             fired_from = len(effects.outputs)
             self._move_idle_clock(ends.noted_ms, effects)
             if fired := effects.outputs[fired_from:]:
-                lateness_ms = wall_clock_ms - fired[0].time_ms
+                lateness_ms = now_ms - fired[0].time_ms
         if not (applied or bad or effects):
             return None
         if not effects and self.counts["late"] > late:
@@ -188,7 +181,7 @@ class Owner:
         told = round_header(began, self._standing(), [*found, ends.noted_ms])
         self._latest = Round(
             self,
-            self._build(effects, bad, told, wall_clock_ms),
+            self._build(effects, bad, told, now_ms),
             {tp: buffer.position for tp, buffer in zip(self.inputs, self.buffers, strict=True)},
             self.core.clock_ms,
             self.sequence,
@@ -215,9 +208,6 @@ class Owner:
 
     def _move_idle_clock(self, noted_ms: int, effects: Effects) -> None:
         """Move the clock to when both topics were known to be read to their end, less the grace; never to "now"."""
-        if self._is_off(noted_ms):
-            self.counts["clock-skew"] += 1
-            return
         idle_ms = noted_ms - self._settings.timer_grace_ms
         if idle_ms > self.core.clock_ms and idle_ms >= self.core.next_due_ms:
             failpoint("idle-timers-due")
@@ -231,27 +221,6 @@ class Owner:
             self.is_stopped = self._settings.dead_letter_flood == "stop"
             log.error("stream.dead-letter-flood", partition=self.partition, stopped=self.is_stopped)
         self.is_flooded = is_flood
-
-    def _note_skew(self, carrier: Carrier, wall_clock_ms: int) -> None:
-        """Compare the wall clock with the newest record's timestamp.
-
-        A record from beyond an end that was noted has been written after that: its timestamp lies between the two
-        moments, or the clock is off. Of older records only the future is suspicious.
-        """
-        newest = carrier.records[-1]
-        end = self._ends.offsets.get(carrier.tp)
-        ahead_ms = self._ends.noted_ms - newest.timestamp if end is not None and newest.offset >= end else 0
-        self._skew_ms = (behind_ms := min(wall_clock_ms - newest.timestamp, 0)) or max(ahead_ms, 0)
-        at_s, at_ms = (time.monotonic(), wall_clock_ms) if behind_ms else (self._noted_s, self._ends.noted_ms)
-        self._skew_since_ms = at_ms - at_s * 1000
-
-    def _is_off(self, noted_ms: int) -> bool:
-        """Tell whether the wall clock was found off the broker's time, and has not been set right since.
-
-        A step shows in the time that has not passed: without it a timer would wait for a next record that may not come.
-        """
-        stepped_ms = noted_ms - time.monotonic() * 1000 - self._skew_since_ms
-        return min(abs(self._skew_ms), abs(self._skew_ms + stepped_ms)) > CLOCK_SKEW_MAX_MS
 
     def _build(self, effects: Effects, bad: list[BadRecord], told: tuple[str, bytes], now_ms: int) -> list[Batch]:
         """Write outputs, state records and dead letters into batches, numbering the outputs.

@@ -41,7 +41,7 @@ async def test_a_partition_that_is_ready_is_read_no_further_while_another_waits(
         dead = AIOKafkaProducer(
             bootstrap_servers=settings.bootstrap_servers, transactional_id=f"{settings.app_id}-dead"
         )
-        log_reader = LogReader(settings.bootstrap_servers)
+        log_reader = LogReader(settings.bootstrap_servers, lambda: 0)
         for client in (owner, dead, log_reader):
             await client.start()
         await owner.send_and_wait(topic, window(1), key=b"w:1:a", partition=0)

@@ -191,10 +191,8 @@ MUTANTS: Final = (
     Mutant(
         "an end is noted when the answer comes",
         "processor/kafka/log.py",
-        "        noted_ms = time.time_ns() // 1_000_000\n"
-        "        return LogEnds(noted_ms, await self._all.end_offsets(list(tps)))",
-        "        ends = await self._all.end_offsets(list(tps))\n"
-        "        return LogEnds(time.time_ns() // 1_000_000, ends)",
+        "        noted_ms = self._now_ms()\n        return LogEnds(noted_ms, await self._all.end_offsets(list(tps)))",
+        "        ends = await self._all.end_offsets(list(tps))\n        return LogEnds(self._now_ms(), ends)",
         "tests/unit/test_log.py::test_the_ends_of_logs_count_from_before_the_question",
     ),
     Mutant(
@@ -205,11 +203,18 @@ MUTANTS: Final = (
         _OWNER + "test_idle_time_moves_the_clock_to_the_noted_time_less_the_grace",
     ),
     Mutant(
-        "a wall clock that is off moves timers",
-        "processor/stream/owner.py",
-        "if self._is_off(noted_ms):",
+        "timers go by the machine's clock",
+        "processor/kafka/clock.py",
+        "return int(self._began_ms + time.monotonic() * 1000)",
+        "return time.time_ns() // 1_000_000",
+        SIMULATION,
+    ),
+    Mutant(
+        "the time is not asked again",
+        "processor/kafka/clock.py",
+        "if time.monotonic() - self._asked_s > _GOOD_S or abs(self._machine_ms() - self._shift_ms) > STEP_MS:",
         "if False:",
-        _OWNER + "test_a_wall_clock_that_is_off_the_brokers_time_moves_nothing",
+        "tests/integration/test_clock.py::test_a_machine_whose_clock_was_set_asks_again",
     ),
     Mutant(
         "a replay looks at the wall clock",
@@ -273,8 +278,8 @@ MUTANTS: Final = (
     Mutant(
         "work that fails in the background ends nothing",
         "processor/stream/engine.py",
-        "            self.fail(error)\n",
-        "            return\n",
+        "is not None:\n            self.fail(error)\n",
+        "is not None:\n            return\n",
         SIMULATION,
     ),
     Mutant(
@@ -405,14 +410,6 @@ MUTANTS: Final = (
         "    if not __debug__:\n",
         "    if False:\n",
         _WORKER + "test_a_python_without_asserts_is_refused",
-    ),
-    Mutant(
-        "a committed clock ahead of the machine's is taken for the time",
-        "processor/stream/assignment.py",
-        'settings.clock == "live" and ahead_ms > CLOCK_SKEW_MAX_MS',
-        "False",
-        "tests/chaos/test_clocks.py::"
-        "test_a_live_worker_that_finds_the_committed_clock_ahead_of_its_own_refuses_to_start",
     ),
     Mutant(
         "a transaction of unknown outcome is gone on from",

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
-from aiokafka.errors import ConcurrentTransactions, KafkaError, ProducerFenced
+from aiokafka.errors import ConcurrentTransactions, KafkaConnectionError, KafkaError, ProducerFenced
 from aiokafka.record.default_records import DefaultRecord
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata
@@ -44,11 +44,15 @@ class FencedSender:
 class ProducerClient:
     """Stands in for `AIOKafkaProducer`."""
 
-    def __init__(self, cluster: Cluster, *, transactional_id: str, transaction_timeout_ms: int, **_: Any) -> None:
+    def __init__(
+        self, cluster: Cluster, *, transactional_id: str, transaction_timeout_ms: int = 60_000, **_: Any
+    ) -> None:
         self._cluster, self._name = cluster, transactional_id
         self._timeout_s = transaction_timeout_ms / 1000
         self._epoch = -1
         self._is_in_transaction = False
+        self._added: list[TopicPartition] = []
+        self._txn_manager = SimpleNamespace(maybe_add_partition_to_txn=self._added.append)
         self.client = BrokerClient(cluster)
         transactions = SimpleNamespace(_transaction_waiter=SimpleNamespace(done=lambda: False))
         self._sender: Any = SimpleNamespace(
@@ -89,6 +93,23 @@ class ProducerClient:
         self._epoch = await self._until_done(lambda: self._cluster.end_transaction(self._name, epoch))
         self._is_in_transaction = False
 
+    async def abort_transaction(self) -> None:
+        epoch = self._epoch
+        for tp in self._added:
+            await self._in_the_end(lambda tp=tp: self._cluster.add_partition(self._name, epoch, tp, self._timeout_s))  # type: ignore[misc]
+        self._epoch = await self._in_the_end(
+            lambda: self._cluster.end_transaction(self._name, epoch, is_committed=False)
+        )
+        self._is_in_transaction = False
+
+    async def _in_the_end(self, act: Callable[[], T]) -> T:
+        """Send a request again until it is answered, as aiokafka does with these."""
+        while True:
+            try:
+                return await asyncio.wait_for(self._cluster.request(act, is_risky=True), 1)
+            except (ConcurrentTransactions, KafkaConnectionError, TimeoutError):
+                await asyncio.sleep(0.1)
+
     async def _until_done(self, act: Callable[[], T], *, is_risky: bool = True) -> T:
         """Send a request, again and again while the transaction before is being completed."""
         while True:
@@ -103,7 +124,7 @@ class ProducerClient:
 
 
 class BrokerClient:
-    """Stands in for aiokafka's client: the three questions that `protocol` adds."""
+    """Stands in for aiokafka's client: the four questions that `protocol` adds."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -118,6 +139,7 @@ class BrokerClient:
             protocol.OffsetFetchRequest: self._offsets,
             protocol.DescribeProducersRequest: self._producers,
             protocol.ListTransactionsRequest: self._transactions,
+            protocol.DescribeTransactionsRequest: self._described,
         }
         return await self._cluster.request(lambda: answers[request._form](*request._fields))
 
@@ -143,6 +165,11 @@ class BrokerClient:
     def _transactions(self, _: Any, producer_ids: list[int], __: Any) -> Any:
         names = [name for name, producer in self._cluster.producers.items() if producer.id in producer_ids]
         return SimpleNamespace(transactions=[(name, 0, "Ongoing") for name in names])
+
+    def _described(self, names: list[str], _: Any) -> Any:
+        return SimpleNamespace(
+            transactions=[(0, name, "", 0, self._cluster.producers[name].began_ms) for name in names]
+        )
 
 
 class ConsumerClient:

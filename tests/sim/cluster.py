@@ -106,6 +106,8 @@ class Producer:
     def __init__(self, producer_id: int) -> None:
         self.id, self.epoch = producer_id, 0
         self.transaction: Transaction | None = None
+        self.began_ms = -1
+        """When its newest transaction began."""
 
 
 class Member:
@@ -208,6 +210,10 @@ class Cluster:
             for record in records:
                 self.logs[tp].append(record.timestamp, record, transaction)
 
+    def add_partition(self, name: str, epoch: int, tp: TopicPartition, timeout_s: float) -> None:
+        """Let the transaction write to a partition, which gets its marker."""
+        self._transaction(name, epoch, timeout_s).logs[tp] = self.logs[tp]
+
     def add_group(self, name: str, epoch: int, timeout_s: float) -> None:
         """Let the transaction hold offsets of the group."""
         self._transaction(name, epoch, timeout_s)
@@ -226,17 +232,17 @@ class Cluster:
             self._unstable.append(transaction)
         transaction.offsets |= offsets
 
-    def end_transaction(self, name: str, epoch: int) -> int:
-        """Commit, and give the epoch of the next transaction. A second sending of the newest end is answered alike."""
+    def end_transaction(self, name: str, epoch: int, *, is_committed: bool = True) -> int:
+        """End it, and give the epoch of the next transaction. A second sending of the newest end is answered alike."""
         producer = self.producers[name]
         transaction = producer.transaction
-        if producer.epoch == epoch + 1 and transaction is not None and transaction.is_committed:
+        if producer.epoch == epoch + 1 and transaction is not None and transaction.is_committed is is_committed:
             return producer.epoch
         if producer.epoch != epoch:
             raise ProducerFenced
         if transaction is None or transaction.is_committed is not None:
             raise ConcurrentTransactions
-        self._end(producer, is_committed=True)
+        self._end(producer, is_committed=is_committed)
         return producer.epoch
 
     def open_transactions(self, tp: TopicPartition) -> list[tuple[str, Producer]]:
@@ -261,6 +267,7 @@ class Cluster:
         transaction = producer.transaction
         if transaction is None:
             transaction = producer.transaction = Transaction()
+            producer.began_ms = self.wall_clock_ms
             self.later(timeout_s, lambda: self._time_out(producer, transaction))
         if transaction.is_committed is not None:
             raise ConcurrentTransactions

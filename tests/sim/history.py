@@ -2,7 +2,7 @@
 
 Most seeds tell of inputs that all lie there before, and of event time that alone moves the clock. From `LIVE` on inputs
 come while the workers are at work, windows last for seconds, the wall clock moves time on where there is nothing to
-read, each worker has a wall clock of its own, and at times two have one name.
+read, each worker's machine has a clock that is off, and at times two have one name.
 
 In the end all trouble stops. The inputs must then be consumed within `CALM_S` of virtual time, and what was written
 must be what the model says.
@@ -22,7 +22,7 @@ from unittest.mock import patch
 from aiokafka import TopicPartition
 from aiokafka.record.default_records import DefaultRecord
 
-from processor.kafka import group, protocol
+from processor.kafka import clock, group, protocol
 from processor.kafka import log as log_module
 from processor.kafka import producer as producer_module
 from processor.settings import Settings
@@ -40,7 +40,7 @@ NOW_MS = 1_795_348_800_000  # 2026-11-22T12:00:00.000Z
 CALM_S = 60.0
 """The longest way back: a transaction that hangs, a session and a rebalance that run out."""
 SKEW_MS = 3_000
-"""How far the wall clock of a worker may be off the cluster's; beside those that are off by an hour."""
+"""How far the clock of a worker's machine may be off the cluster's; beside those that are off by an hour."""
 POLICIES = (None, *sorted((Path(__file__).parent / "policies").glob("*.toml")))
 
 
@@ -66,6 +66,7 @@ def simulation() -> Iterator[None]:
     """Put the cluster in memory, virtual time and virtual deaths in the place of the real ones."""
     world = {
         (producer_module, "AIOKafkaProducer"): _on_cluster(ProducerClient),
+        (clock, "AIOKafkaProducer"): _on_cluster(ProducerClient),
         (protocol, "FencedSender"): FencedSender,
         (log_module, "AIOKafkaConsumer"): _on_cluster(ConsumerClient),
         (restore, "AIOKafkaConsumer"): _on_cluster(ConsumerClient),
@@ -79,10 +80,8 @@ def simulation() -> Iterator[None]:
         time_ns=lambda: _current().wall_clock_ms() * 1_000_000,
         monotonic=lambda: asyncio.get_running_loop().time(),
     )
-    world |= {
-        (module, "time"): time for module in (producer_module, log_module, assignment, engine, loop, owner, restore)
-    }
-    world |= {(module, "log"): _Log() for module in (assignment, engine, loop, owner)}
+    world |= {(module, "time"): time for module in (clock, producer_module, assignment, loop, owner, restore)}
+    world |= {(module, "log"): _Log() for module in (clock, assignment, engine, loop, owner)}
     with ExitStack() as stack:
         for (module, name), stand_in in world.items():
             stack.enter_context(patch.object(module, name, stand_in))
@@ -112,8 +111,7 @@ class _Log:
         def tell(event: str, **fields: Any) -> None:
             history = _current()
             line = history.tell(f"{event} {' '.join(f'{name}={value!r}' for name, value in fields.items())}")
-            is_by_clock = "ahead of this machine's clock" in str(fields.get("reason"))  # an hour behind: set it
-            if event == "worker.bug" or (event == "worker.refused" and not is_by_clock):
+            if event in ("worker.bug", "worker.refused"):
                 history.story.faults.append(line)
 
         return tell
@@ -151,7 +149,7 @@ class _History:
         _playing.append(self)
         try:
             self.loop.run_until_complete(self._direct())
-            self.story.faults += self.loop.accidents or audit(self.cluster, self._settings("auditor"), SKEW_MS + 1000)
+            self.story.faults += self.loop.accidents or audit(self.cluster, self._settings("auditor"), 0)
         except StandstillError:
             self.story.faults.append("nothing is ready and no timer is set")
         finally:
@@ -219,9 +217,9 @@ class _History:
             self.tell(f"{name} is gone: {process.exit_code}")
 
     def _skew_ms(self) -> int:
-        """Choose how far a wall clock is off; an hour behind is so much that it must move no timers."""
-        if self.chance.random() < 0.05:
-            return -HOUR_MS
+        """Choose how far a machine's clock is off."""
+        if self.chance.random() < 0.1:
+            return self.chance.choice([HOUR_MS, -HOUR_MS])
         return self.chance.choice([0, self.chance.randint(-SKEW_MS, SKEW_MS)])
 
     def _on_done(self, task: "asyncio.Task[None]") -> None:

@@ -40,9 +40,9 @@ def _take_from_anybody(cluster: Cluster, name: str, epoch: int, offsets: Any, _:
     _commit_offsets(cluster, name, epoch, offsets, somebody, timeout_s)
 
 
-def _accept_anywhere(owner: Owner, carrier: Any, wall_clock_ms: int) -> bool:
+def _accept_anywhere(owner: Owner, carrier: Any) -> bool:
     owner.buffers[owner.inputs.index(carrier.tp)].taken = carrier.start
-    return _accept(owner, carrier, wall_clock_ms)
+    return _accept(owner, carrier)
 
 
 def _read_to_stable_end(restorer: Restorer, servers: str, names: Any, reader: LogReader, free: Any) -> None:

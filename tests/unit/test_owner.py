@@ -11,7 +11,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from processor.audit.records import rfc3339
 from processor.kafka.log import NO_ENDS, LogEnds
 from processor.settings import Settings
-from processor.stream.owner import CLOCK_SKEW_MAX_MS, FloodGauge, Owner, Round
+from processor.stream.owner import FloodGauge, Owner, Round
 from processor.stream.transport import Carrier
 from processor.topics import names
 from tests.scene import DAY, HOUR, SECOND, T0
@@ -39,7 +39,7 @@ class Bench:
             for n, time_ms in enumerate(times_ms)
         ]
         self.end[tp] += len(records)
-        assert self.owner.accept(Carrier(tp, start, self.end[tp], 0, records), written_ms or max(times_ms, default=0))
+        assert self.owner.accept(Carrier(tp, start, self.end[tp], 0, records))
 
     def decide(self, noted_ms: int = 0, ends: dict[TopicPartition, int] | None = None) -> Round | None:
         """Decide with both topics read to what was put, or to `ends`."""
@@ -71,10 +71,10 @@ def events(round_: Round | None) -> list[dict[str, Any]]:
 def test_a_carrier_that_begins_where_the_last_one_stopped_is_taken_and_no_other() -> None:
     owner = Bench().owner
     records = [DefaultRecord(n, T0, 0, KEY, text(T0, f"m{n}"), []) for n in range(3)]
-    assert owner.accept(Carrier(IN, 0, 3, 0, records), T0)
-    assert not owner.accept(Carrier(IN, 0, 3, 0, records), T0)  # stale: what is there already
-    assert not owner.accept(Carrier(IN, 4, 7, 0, records), T0)  # a jump: something lies between
-    assert owner.accept(Carrier(IN, 3, 9, 0, []), T0)  # empty: markers and aborted records
+    assert owner.accept(Carrier(IN, 0, 3, 0, records))
+    assert not owner.accept(Carrier(IN, 0, 3, 0, records))  # stale: what is there already
+    assert not owner.accept(Carrier(IN, 4, 7, 0, records))  # a jump: something lies between
+    assert owner.accept(Carrier(IN, 3, 9, 0, []))  # empty: markers and aborted records
     assert owner.buffers[0].taken == 9
     assert owner.buffers[0].offsets == [0, 1, 2]
 
@@ -90,8 +90,8 @@ def test_after_standing_elsewhere_nothing_that_had_arrived_is_left() -> None:
 def test_the_offsets_of_both_topics_go_with_each_round_over_the_gaps() -> None:
     bench = Bench()
     bench.put(IN, T0, T0 + 1)
-    assert bench.owner.accept(Carrier(IN, 2, 8, 0, []), T0)
-    assert bench.owner.accept(Carrier(OUT, 0, 5, 0, []), T0)
+    assert bench.owner.accept(Carrier(IN, 2, 8, 0, []))
+    assert bench.owner.accept(Carrier(OUT, 0, 5, 0, []))
     round_ = bench.decide(ends={IN: 8, OUT: 5})
     assert round_ is not None
     assert round_.positions == {IN: 8, OUT: 5}
@@ -206,39 +206,6 @@ def test_a_replay_does_not_look_at_the_wall_clock() -> None:
 def test_a_tick_that_fires_nothing_commits_nothing() -> None:
     bench = opened()
     assert bench.decide(T0 + HOUR) is None
-
-
-@pytest.mark.parametrize("skew_ms", [CLOCK_SKEW_MAX_MS + 1, -CLOCK_SKEW_MAX_MS - 1])
-def test_a_wall_clock_that_is_off_the_brokers_time_moves_nothing(skew_ms: int) -> None:
-    bench = opened()
-    assert bench.decide(T0 + HOUR) is None  # notes the ends
-    wall_ms = T0 + HOUR
-    record = DefaultRecord(1, wall_ms - skew_ms, 0, KEY, b"noise", [])
-    assert bench.owner.accept(Carrier(IN, 1, 2, 0, [record]), wall_ms)
-    bench.end[IN] = 2
-    bench.decide(wall_ms)
-    assert bench.said(T0 + 3 * DAY) == []
-    assert bench.owner.counts["clock-skew"] > 0
-
-
-@pytest.mark.parametrize("skew_ms", [HOUR, -HOUR])
-def test_a_wall_clock_that_is_set_right_moves_timers_again_without_a_further_record(skew_ms: int) -> None:
-    bench = opened()
-    right_ms = T0 + 2 * DAY
-    bench.decide(T0 + HOUR, {IN: 1, OUT: 1})  # notes the ends, one of them not reached
-    bench.owner._ends = LogEnds(right_ms + skew_ms, bench.end.copy())
-    record = DefaultRecord(1, right_ms, 0, KEY, b"noise", [])
-    assert bench.owner.accept(Carrier(IN, 1, 2, 0, [record]), right_ms + skew_ms)
-    bench.end[IN] = 2
-    assert bench.said(right_ms + skew_ms) == []
-    assert bench.said(right_ms) != []
-
-
-def test_an_old_record_says_nothing_about_the_wall_clock() -> None:
-    bench = Bench()
-    bench.put(IN, T0)
-    bench.owner._note_skew(Carrier(IN, 0, 1, 0, [DefaultRecord(0, T0, 0, KEY, b"", [])]), T0 + 5 * DAY)
-    assert bench.said(T0 + DAY + HOUR)[-1] == "closed"
 
 
 # -------------------------------------------------------------------------------------------------------------- token

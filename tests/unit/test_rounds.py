@@ -75,7 +75,7 @@ class Play:
             for each in self.inputs[kind][start : start + count]
         ]
         carrier = Carrier(self.owner.inputs[side], start, start + len(records), 0, records)
-        assert self.owner.accept(carrier, records[-1].timestamp)
+        assert self.owner.accept(carrier)
 
     def decide(self, noted_ms: int | None = None, *, ends: tuple[int, int] | None = None) -> None:
         """Do a round, with the ends of both topics noted at a moment (None: not asked for), and commit it."""

@@ -1,0 +1,101 @@
+"""The time by which idle timers fire: the brokers', and never what this machine's wall clock says.
+
+Records bear the time of the broker that took them, so windows end by that time. No answer of Kafka's to a consumer
+says what time it is; but the coordinator of a transaction notes when it lets one begin, and tells. So an empty
+transaction is begun and aborted, once at the start and then now and again; between two answers a clock goes on that
+nobody sets.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import CoordinationType
+from aiokafka.errors import KafkaError, for_code
+
+from processor.kafka import protocol
+
+log = structlog.get_logger(__name__)
+
+STEP_MS: Final = 1_000
+"""Where the machine's clock has moved by more than this against the other one, it was set, or the machine slept."""
+_GOOD_S: Final = 600.0  # two clocks that part by 100 millionths are 60 ms apart by then
+_LOOK_S: Final = 1.0
+_ANSWER_S: Final = 30.0
+_OFF_MS: Final = 5 * 60_000
+
+
+class BrokerClock:
+    """The brokers' time, never ahead of it: what an answer needed to come counts as not yet passed."""
+
+    def __init__(self, bootstrap_servers: str, transactional_id: str, tp: TopicPartition) -> None:
+        """Take whom to ask and as whom; `tp` gets the markers of the empty transactions.
+
+        Until it is started it goes by the machine's clock.
+        """
+        self._bootstrap_servers, self._transactional_id, self._tp = bootstrap_servers, transactional_id, tp
+        self._began_ms = self._shift_ms = time.time_ns() // 1_000_000 - time.monotonic() * 1000
+        self._asked_s = 0.0
+        self._keeping: asyncio.Task[None] | None = None
+
+    def now_ms(self) -> int:
+        """Ms since the epoch by the brokers' time."""
+        return int(self._began_ms + time.monotonic() * 1000)
+
+    def ahead_ms(self) -> int:
+        """How far this machine's wall clock is ahead of the brokers' time; negative where it is behind."""
+        return time.time_ns() // 1_000_000 - self.now_ms()
+
+    async def start(self) -> None:
+        """Ask what time it is, and go on asking in the background.
+
+        Raises:
+            KafkaError: The brokers do not tell.
+        """
+        await self._ask()
+        self._keeping = asyncio.create_task(self._keep(), name="clock")
+
+    async def stop(self) -> None:
+        """Ask no more."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeping
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if time.monotonic() - self._asked_s > _GOOD_S or abs(self._machine_ms() - self._shift_ms) > STEP_MS:
+                try:
+                    await self._ask()
+                except (KafkaError, OSError) as error:
+                    log.warning("clock.unanswered", reason=f"{type(error).__name__}: {error}")
+
+    async def _ask(self) -> None:
+        """Ask by a producer of its own: whoever stands still in a round must not keep the time from the others."""
+        asking = AIOKafkaProducer(bootstrap_servers=self._bootstrap_servers, transactional_id=self._transactional_id)
+        async with asyncio.timeout(_ANSWER_S):
+            try:
+                await asking.start()
+                await asking.begin_transaction()
+                asking._txn_manager.maybe_add_partition_to_txn(self._tp)
+                await asking.abort_transaction()
+                answered_s, shift_ms = time.monotonic(), self._machine_ms()
+                node = await asking.client.coordinator_lookup(CoordinationType.TRANSACTION, self._transactional_id)
+                request = protocol.ExactRequest(protocol.DescribeTransactionsRequest, [self._transactional_id], {})
+                code, _, _, _, began_ms, *_ = (await asking.client.send(node, request)).transactions[0]
+            finally:
+                await asking.stop()
+        if code:
+            raise for_code(code)
+        self._began_ms, self._shift_ms, self._asked_s = began_ms - answered_s * 1000, shift_ms, answered_s
+        if abs(ahead_ms := self.ahead_ms()) > _OFF_MS:
+            log.warning("clock.off", ahead_s=round(ahead_ms / 1000))
+
+    @staticmethod
+    def _machine_ms() -> float:
+        """How far the machine's wall clock is from the clock that nobody sets."""
+        return time.time_ns() / 1_000_000 - time.monotonic() * 1000

@@ -237,6 +237,9 @@ class Settings(BaseSettings):
     session_timeout_ms: Whole = Field(default=10_000, ge=GROUP_TIMEOUT_MIN_MS, le=60_000)
     """When the group gives a silent worker's partitions away (ms). Default: outlasts a pause of the garbage
     collector, and a dead worker is soon replaced."""
+    membership: Literal["dynamic", "static"] = "dynamic"
+    """static: a worker that is back under its instance_id within session_timeout_ms goes on with its partitions, and
+    nobody else's move. Default: where a worker stops, others take over at once."""
     transaction_timeout_ms: Whole = Field(default=30_000, ge=GROUP_TIMEOUT_MIN_MS, le=60_000)
     """When the broker ends a transaction that a worker left open (ms); one that takes four fifths of it ends the
     worker. Default: a broker that stands still for 20 s is waited for; a successor ends what a dead worker left."""
@@ -263,6 +266,13 @@ class Settings(BaseSettings):
     def _holds_a_batch(cls, value: int, info: ValidationInfo) -> int:
         if value < (batch := info.data.get("batch_records_max", value)):
             raise ValueError(f"less than batch_records_max, {batch}")
+        return value
+
+    @field_validator("membership")
+    @classmethod
+    def _has_a_name_that_stays(cls, value: str, info: ValidationInfo) -> str:
+        if value == "static" and info.data.get("instance_id") == _this_instance():
+            raise ValueError("instance_id is not set, and its default is another one after each start")
         return value
 
     @field_validator("watchdog_seconds")

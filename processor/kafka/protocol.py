@@ -219,6 +219,9 @@ def offset_fetch(group: str, topics: list[str], partitions: list[int], stable: b
     return ExactRequest(OffsetFetchRequest, group, [(topic, partitions, {}) for topic in topics], stable, {})
 
 
+_AS_KNOWN = {82: 47}  # FENCED_INSTANCE_ID: to aiokafka, a producer whose epoch is over
+
+
 class _TxnOffsetCommitHandler(aiokafka_sender.TxnOffsetCommitHandler):
     def __init__(self, sender: "FencedSender", offsets: Any, group_id: str, membership: Membership) -> None:
         super().__init__(sender, offsets, group_id)
@@ -236,8 +239,11 @@ class _TxnOffsetCommitHandler(aiokafka_sender.TxnOffsetCommitHandler):
         )  # fmt: skip
 
     def handle_response(self, response: Any) -> float | None:
-        # aiokafka reads the errors of version 0: the same without the tags
-        response.errors = [(topic, [code[:2] for code in partitions]) for topic, partitions, _ in response.errors]
+        # aiokafka reads the errors of version 0: the same without the tags, and without the fence of a static member
+        response.errors = [
+            (topic, [(partition, _AS_KNOWN.get(code, code)) for partition, code, _ in partitions])
+            for topic, partitions, _ in response.errors
+        ]
         backoff: float | None = super().handle_response(response)
         return backoff
 

@@ -44,9 +44,9 @@ class Fleet:
         self.ended_s: list[float] = []
         """How long each took that was asked to end."""
 
-    async def kill(self) -> None:
-        """Kill a random one; its successor is there at once, and finds the dead one a member still."""
-        place = self.chance.randrange(SIZE)
+    async def kill(self, place: int | None = None) -> None:
+        """Kill one, a random one by itself; its successor is there at once, and finds the dead one a member still."""
+        place = self.chance.randrange(SIZE) if place is None else place
         self.workers[place].kill()
         self.trial.faults["SIGKILL"] += 1
         self.workers[place] = self._successor(place)
@@ -137,6 +137,36 @@ async def test_rolling_restarts_of_three_workers_each_end_in_time_and_lose_nothi
         trial.notes.append(await fleet.drained())
         trial.figures["ended_s_max"] = round(max(fleet.ended_s), 2)
         trial.judge(await verify(stage.settings))
+
+
+async def test_static_members_that_are_restarted_in_turn_move_nobody_elses_partitions(
+    settings: Settings, tmp_path: Path, trial: Trial
+) -> None:
+    static = settings.model_copy(update={"membership": "static", "session_timeout_ms": 30_000})
+    async with Stage.open(static, tmp_path) as stage:
+        await filled(stage)
+        fleet = Fleet(stage, trial, random.Random(SEED + 7))
+        await fleet.settled()
+        await stage.until_moved(set(range(stage.settings.partitions)), START_S)
+        for n in rounds(asked(3)):
+            for place in range(SIZE):
+                others = [worker for worker in fleet.workers if worker is not fleet.workers[place]]
+                before = [revocations(worker) for worker in others]
+                _, partitions = await stage.partitions_of(fleet.workers[place])
+                if (n + place) % 2:
+                    await fleet.restart(place)
+                else:
+                    await fleet.kill(place)
+                await stage.until_moved(partitions, START_S)
+                assert (await stage.partitions_of(fleet.workers[place]))[1] == partitions
+                assert [revocations(worker) for worker in others] == before, fleet.workers[place].told()
+        trial.notes.append(await fleet.drained())
+        trial.judge(await verify(stage.settings))
+
+
+def revocations(worker: Worker) -> int:
+    """Count how often the group has taken its partitions from a worker."""
+    return sum("stream.revoked" in line for line in worker.lines())
 
 
 async def test_a_storm_of_workers_that_come_and_go_loses_nothing_and_doubles_nothing(

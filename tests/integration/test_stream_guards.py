@@ -150,8 +150,12 @@ async def test_a_worker_that_has_input_and_commits_nothing_ends_itself_and_shows
     assert told.count("most recent call first") > 1, "not the stacks of all threads"
 
 
-async def test_of_two_workers_with_one_name_the_first_ends_and_says_so(settings: Settings, tmp_path: Path) -> None:
-    async with Stage.open(settings, tmp_path) as stage:
+@pytest.mark.parametrize("membership", ["dynamic", "static"])
+async def test_of_two_workers_with_one_name_the_first_ends_and_says_so(
+    membership: str, settings: Settings, tmp_path: Path
+) -> None:
+    named = settings.model_copy(update={"membership": membership})
+    async with Stage.open(named, tmp_path) as stage:
         await stage.preload(some(200))
         first = stage.worker("same")
         await stage.until_consumed(READY_S)

@@ -76,6 +76,7 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (sender.EndTxnHandler.handle_response, "self, resp"),
     (MessageAccumulator.flush_for_commit, "self"),
     (TransactionManager.is_empty_transaction, "self"),
+    (TransactionManager.maybe_add_partition_to_txn, "self, tp"),
     (TransactionManager.complete_transaction, "self"),
     (AIOKafkaProducer.send_batch, "self, batch, topic, partition"),
     # processor.stream.store

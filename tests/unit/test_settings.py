@@ -244,6 +244,7 @@ def test_effects_from_without_a_zone_is_refused(toml: str) -> None:
         (f'topic_prefix = "{"a" * 201}"', "topic_prefix"),
         ('app_id = ""', "app_id"),
         ('instance_id = "a b"', "instance_id"),
+        ('membership = "static"', "membership"),
         ("app_id = 7", "app_id"),
         ('emit_accepted = "perhaps"', "emit_accepted"),
         ('bootstrap_servers = "localhost"', "bootstrap_servers"),

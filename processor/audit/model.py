@@ -288,7 +288,7 @@ class _Replay:
         return second is not None and second.event.time_ms >= round_.clock_ms and _may_pass_over(first, round_)
 
     def _no_idle_time(self, clock_ms: int, noted_ms: int, schedule: Schedule) -> str:
-        """Say why the wall clock had no right to move time on so far; empty where it had."""
+        """Say why idle time had no right to move the clock so far; empty where it had."""
         leave = schedule.leave
         if not leave.moves_idle_clock:
             return "without an event"

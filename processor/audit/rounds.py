@@ -7,7 +7,7 @@ gap: nothing came of its records, in whatever order they were taken (one that fo
 The header `janela-round`: `FROM+COUNT/LEFT FROM+COUNT/LEFT CLOCK+GAIN/BEHIND`. Of inbound, then of outbound, the
 offset where the round began, how many offsets it passed, and how many were then left to the end that the topic was
 found to have; the partition's clock before the round (Unix ms), how far it went, and how far it was then behind the
-moment when the worker, by its own clock, asked for these ends. Where it did not ask, LEFT and BEHIND are not there.
+moment when the worker, by the brokers' time, asked for these ends. Where it did not ask, LEFT and BEHIND are not there.
 """
 
 import re
@@ -86,16 +86,16 @@ class Witness(NamedTuple):
     topic: str
     offset: int
     written_ms: int
-    """The worker's clock when it built the records."""
+    """The worker's time when it built the records."""
 
 
 class Leave(NamedTuple):
     """What a worker may do beside following event time."""
 
     moves_idle_clock: bool
-    """Whether the wall clock may move time on (`clock = "live"`)."""
+    """Whether idle time may move the clock (`clock = "live"`)."""
     grace_ms: int
-    """How far idle time stays behind the wall clock."""
+    """How far idle time stays behind the brokers' time."""
     tolerance_ms: int
     """How far the clocks of workers and brokers may differ."""
 

@@ -46,7 +46,7 @@ def verify(
     Run it with the settings and the policy that the workers have had. Everything that was ever written must still
     be on the topics, so it is for what is younger than their retention. Each record tells of the round that it was
     written in (its header janela-round), so the order is known in which inputs were taken and timers fired, also
-    where the wall clock moved time on (JANELA_CLOCK=live). Whether a worker was free to do so is judged by the
+    where idle time moved the clock (JANELA_CLOCK=live). Whether a worker was free to do so is judged by the
     timestamps of the inputs: --skew is how much the clocks may have differed, by default JANELA_TIMER_GRACE_MS.
 
     Examples:

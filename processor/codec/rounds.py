@@ -9,8 +9,8 @@ Standing = tuple[int, int, int]
 def round_header(began: Standing, ended: Standing, found: Sequence[int | None]) -> tuple[str, bytes]:
     """Tell of a round, from where it began to where it ended.
 
-    `found`: the ends of both inputs, None where they were not asked for, and when that was (wall clock). Whoever knows
-    this of all rounds can say what must have come of them, also where the wall clock moved time on (`janela verify`).
+    `found`: the ends of both inputs, None where they were not asked for, and when that was (brokers' time). Whoever
+    knows this of all rounds can say what must have come of them, also where idle time moved the clock: `janela verify`.
     It is written as distances, since it stands on each record: `schemas/README.md` has the form.
     """
     text = " ".join(

@@ -1,0 +1,185 @@
+"""What of `deploy/` is made from the code: Strimzi's topics and users, and the settings that the chart takes.
+
+`make docs` writes the files that are kept, for the settings as they come. For others, to standard output:
+
+    JANELA_TOPIC_PREFIX=acme. JANELA_PARTITIONS=24 .venv/bin/python -m deploy.generate topics users | kubectl apply -f -
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import yaml
+
+from processor import contract
+from processor.contract import TopicSpecification
+from processor.settings import Settings
+from processor.topics import INTERNAL_TOPICS
+
+DEPLOY: Final = Path(__file__).parent
+TOPICS: Final = DEPLOY / "strimzi/topics.yaml"
+USERS: Final = DEPLOY / "strimzi/users.yaml"
+VALUES: Final = DEPLOY / "helm/janela/values.schema.json"
+
+API: Final = "kafka.strimzi.io/v1"
+"""Strimzi has had it since 0.49, and nothing else since 1.0."""
+CLUSTER: Final = "kafka"
+"""What the `Kafka` resource is called that topics and users belong to."""
+
+WORKER: Final = "processor"
+"""The worker's role in `schemas/topics`."""
+SCALER: Final = "autoscaler"
+"""Who asks for the lag (deploy/keda)."""
+
+THE_CHARTS: Final = frozenset({"instance_id", "ops_address", "policy_file"})
+"""Settings that the chart gives by itself."""
+
+Resource = Literal["topic", "group", "transactionalId"]
+Pattern = Literal["literal", "prefix"]
+
+
+class Right(NamedTuple):
+    """One line of an access list: what a role may do, to what. Names and words are Strimzi's."""
+
+    role: str
+    resource: Resource
+    name: str
+    pattern: Pattern
+    operation: str
+
+
+def rights(topics: Iterable[TopicSpecification], prefix: str, app_id: str) -> list[Right]:
+    """Say what each role of the contract needs, and no more; in order of role, resource and name.
+
+    `Describe` is implied by `Read` and by `Write`, and the right to be idempotent by `Write` (KIP-679). A reader that is
+    no worker has its groups under its role's name.
+    """
+    found = {right for topic in topics for right in _of_topic(topic, prefix)}
+    found |= {Right(role, "group", f"{role}.", "prefix", "Read") for role, *_, operation in found if operation == "Read"}
+    found -= {Right(WORKER, "group", f"{WORKER}.", "prefix", "Read")}
+    found |= {
+        Right(WORKER, "group", app_id, "literal", "Read"),
+        # its own transactions, and those of dead workers, which it ends
+        Right(WORKER, "transactionalId", f"{app_id}-", "prefix", "Write"),
+        Right(SCALER, "group", app_id, "literal", "Describe"),
+    }
+    found |= {Right(WORKER, "topic", name, "literal", "DescribeConfigs") for name in INTERNAL_TOPICS}
+    found |= {Right(WORKER, "topic", name, "literal", "Describe") for name in INTERNAL_TOPICS}
+    return sorted(found)
+
+
+def _of_topic(topic: TopicSpecification, prefix: str) -> Iterator[Right]:
+    name = prefix + topic.name
+    for role in topic.producers:
+        yield Right(role, "topic", name, "literal", "Write")
+    for role in topic.consumers:
+        yield Right(role, "topic", name, "literal", "Read")
+    yield Right(WORKER, "topic", name, "literal", "DescribeConfigs")  # it looks at them all before it starts
+    if topic.role == "input":
+        yield Right(SCALER, "topic", name, "literal", "Describe")
+
+
+def kafka_topics(topics: Iterable[TopicSpecification], prefix: str, partitions: int) -> Iterator[dict[str, Any]]:
+    """Give each topic as a `KafkaTopic`."""
+    for topic in topics:
+        name = prefix + topic.name
+        yield {
+            "apiVersion": API,
+            "kind": "KafkaTopic",
+            "metadata": {"name": _resource_name(name), "labels": {"strimzi.io/cluster": CLUSTER}},
+            "spec": {
+                "topicName": name,
+                "partitions": partitions,
+                "replicas": topic.replication.factor,
+                "config": dict(topic.configuration),
+            },
+        }
+
+
+def kafka_users(lines: Iterable[Right], app_id: str) -> Iterator[dict[str, Any]]:
+    """Give each role as a `KafkaUser`. SCRAM, since a worker takes a password from a Secret as a variable."""
+    for role, of_role in groupby(lines, lambda right: right.role):
+        yield {
+            "apiVersion": API,
+            "kind": "KafkaUser",
+            "metadata": {
+                "name": _resource_name(f"{app_id}-{'worker' if role == WORKER else role}"),
+                "labels": {"strimzi.io/cluster": CLUSTER},
+            },
+            "spec": {
+                "authentication": {"type": "scram-sha-512"},
+                "authorization": {"type": "simple", "acls": list(_acls(of_role))},
+            },
+        }
+
+
+def _acls(of_role: Iterable[Right]) -> Iterator[dict[str, Any]]:
+    for (_, resource, name, pattern), same in groupby(of_role, lambda right: right[:4]):
+        yield {
+            "resource": {"type": resource, "name": name, "patternType": pattern},
+            "operations": [right.operation for right in same],
+        }
+
+
+def _resource_name(name: str) -> str:
+    """Make a name that Kubernetes allows: lower case, with nothing but '.' and '-' between."""
+    return name.lower().replace("_", "-").strip(".-")
+
+
+def values_schema(settings: type[Settings] = Settings) -> dict[str, Any]:
+    """Give the chart's schema as it is kept, with the settings that there are now.
+
+    A secret is no value of a chart, since values lie open in the release: it comes by `secretRef`.
+    """
+    schema: dict[str, Any] = json.loads(VALUES.read_text("utf-8"))
+    fields = settings.model_json_schema()["properties"]
+    schema["properties"]["settings"]["properties"] = {
+        name: _value(field)
+        for name, field in fields.items()
+        if name not in THE_CHARTS and '"password"' not in json.dumps(field)
+    }
+    return schema
+
+
+def _value(field: dict[str, Any]) -> dict[str, Any]:
+    words = " ".join(str(field["description"]).split())
+    kept = {key: value for key, value in field.items() if key not in ("title", "description", "default")}
+    return {"description": words, **kept}
+
+
+def in_yaml(documents: Iterable[dict[str, Any]]) -> str:
+    """Write resources as one file."""
+    text = yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True, width=120)
+    return f"# Made from schemas/ by `make docs` (deploy/generate.py); a change here is lost.\n{text}"
+
+
+def topics_file(settings: Settings) -> str:
+    """Write the topics."""
+    return in_yaml(kafka_topics(contract.topics(), settings.topic_prefix, settings.partitions))
+
+
+def users_file(settings: Settings) -> str:
+    """Write the users."""
+    lines = rights(contract.topics(), settings.topic_prefix, settings.app_id)
+    return in_yaml(kafka_users(lines, settings.app_id))
+
+
+def main(asked: list[str]) -> None:
+    """Write the files that are kept; or, where `topics` or `users` are asked for, tell them for the settings in force."""
+    writers = {"topics": topics_file, "users": users_file}
+    if unknown := [name for name in asked if name not in writers]:
+        sys.exit(f"found {', '.join(unknown)}; allowed: {', '.join(writers)}")
+    if asked:
+        settings = Settings.load()
+        sys.stdout.write("".join(writers[name](settings) for name in asked))
+        return
+    TOPICS.write_text(topics_file(Settings()), "utf-8")
+    USERS.write_text(users_file(Settings()), "utf-8")
+    VALUES.write_text(json.dumps(values_schema(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

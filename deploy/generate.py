@@ -1,4 +1,4 @@
-"""What of `deploy/` is made from the code: Strimzi's topics and users, and the settings that the chart takes.
+"""What of `deploy/` is made from other files: Strimzi's topics and users, the chart's settings, the operator's rules.
 
 `make docs` writes the files that are kept, for the settings as they come. For others, to standard output:
 
@@ -23,6 +23,8 @@ DEPLOY: Final = Path(__file__).parent
 TOPICS: Final = DEPLOY / "strimzi/topics.yaml"
 USERS: Final = DEPLOY / "strimzi/users.yaml"
 VALUES: Final = DEPLOY / "helm/janela/values.schema.json"
+PROMETHEUS: Final = DEPLOY / "prometheus"
+OPERATORS_RULES: Final = PROMETHEUS / "prometheusrule.yaml"
 
 API: Final = "kafka.strimzi.io/v1"
 """Strimzi has had it since 0.49, and nothing else since 1.0."""
@@ -150,21 +152,54 @@ def _value(field: dict[str, Any]) -> dict[str, Any]:
     return {"description": words, **kept}
 
 
-def in_yaml(documents: Iterable[dict[str, Any]]) -> str:
-    """Write resources as one file."""
+def prometheus_rule() -> dict[str, Any]:
+    """Give rules and alerts as the Prometheus operator takes them."""
+    files = ("rules.yml", "alerts.yml")
+    groups = [group for name in files for group in yaml.safe_load((PROMETHEUS / name).read_text("utf-8"))["groups"]]
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "janela", "labels": {"app.kubernetes.io/name": "janela"}},
+        "spec": {"groups": groups},
+    }
+
+
+def in_yaml(source: str, documents: Iterable[dict[str, Any]]) -> str:
+    """Write resources as one file that says what it was made from."""
     text = yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True, width=120)
-    return f"# Made from schemas/ by `make docs` (deploy/generate.py); a change here is lost.\n{text}"
+    return f"# Made from {source} by `make docs` (deploy/generate.py); a change here is lost.\n{text}"
 
 
 def topics_file(settings: Settings) -> str:
     """Write the topics."""
-    return in_yaml(kafka_topics(contract.topics(), settings.topic_prefix, settings.partitions))
+    return in_yaml("schemas/", kafka_topics(contract.topics(), settings.topic_prefix, settings.partitions))
 
 
 def users_file(settings: Settings) -> str:
     """Write the users."""
     lines = rights(contract.topics(), settings.topic_prefix, settings.app_id)
-    return in_yaml(kafka_users(lines, settings.app_id))
+    return in_yaml("schemas/", kafka_users(lines, settings.app_id))
+
+
+def rules_file() -> str:
+    """Write rules and alerts for the Prometheus operator."""
+    return in_yaml("rules.yml and alerts.yml", [prometheus_rule()])
+
+
+def values_file() -> str:
+    """Write the chart's schema."""
+    return json.dumps(values_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def kept() -> dict[Path, str]:
+    """Give what each file that is kept must hold."""
+    settings = Settings()
+    return {
+        TOPICS: topics_file(settings),
+        USERS: users_file(settings),
+        VALUES: values_file(),
+        OPERATORS_RULES: rules_file(),
+    }
 
 
 def main(asked: list[str]) -> None:
@@ -176,9 +211,8 @@ def main(asked: list[str]) -> None:
         settings = Settings.load()
         sys.stdout.write("".join(writers[name](settings) for name in asked))
         return
-    TOPICS.write_text(topics_file(Settings()), "utf-8")
-    USERS.write_text(users_file(Settings()), "utf-8")
-    VALUES.write_text(json.dumps(values_schema(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    for path, text in kept().items():
+        path.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ SEED    ?= 1
 RESULTS ?= .janela/chaos
 OUT     ?= .janela/peers
 QUIX    := .janela/quix
+TOOLS   := .janela/tools
 HISTORIES ?= 1000
 PROOF   ?= 1
 BEFALLS := tests/sim/test_simulation.py::test_whatever_befalls_the_workers_the_model_is_obeyed
@@ -28,7 +29,7 @@ PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
 .PHONY: help run setup environment test check test-unit test-sim test-mutants test-chaos proof soak fuzz bench bench-peers docs fmt \
-    lock clean
+    check-deploy audit sbom lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -89,8 +90,31 @@ endif
 bench: setup  ## Measure and print: throughput, latency, restore, memory
 	@$(BIN)/python -m pytest -m bench --timeout 0 -s $(ARGS)
 
-docs: setup  ## Write anew what is made from the code: pages in docs/, the dashboard
+docs: setup  ## Write anew what is made from code and schemas: pages in docs/, the dashboard, Strimzi's topics and users
 	@$(BIN)/python -m processor.ops.pages
+	@$(BIN)/python -m deploy.generate
+
+check-deploy: setup $(TOOLS)/.locked  ## deploy/ by the tools that are made for it; says what can't be checked for want of one
+	@PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(BIN)/python -m pytest tests/deploy tests/unit/test_deploy.py tests/unit/test_alerts.py $(ARGS)
+
+audit: $(TOOLS)/.locked  ## Every locked package against the published advisories; fails where one can't be looked up
+	@$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+
+sbom: $(TOOLS)/.locked  ## What the image holds, as CycloneDX: dist/janela.cdx.json
+	@mkdir -p dist
+	@$(TOOLS)/bin/python -W ignore -m cyclonedx_py requirements deploy/docker/runtime.lock --pyproject pyproject.toml \
+	    --output-reproducible --output-file dist/janela.cdx.json
+
+# The Go programs are built where there is a Go, which takes some minutes: helm and actionlint have no other package here.
+$(TOOLS)/.locked: tests/deploy/tools.lock tests/deploy/go.lock | $(LOCKED)
+	@echo "tools for deploy/, in an environment of their own"
+	@rm -rf $(TOOLS) && $(BIN)/python -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check --no-input --quiet --require-hashes -r $<
+	@command -v go >/dev/null || echo "no go: without it there is neither helm nor actionlint, unless they are on the PATH"
+	@command -v go >/dev/null && while read -r module; do echo "go install $$module"; \
+	    GOBIN="$(CURDIR)/$(TOOLS)/bin" go install "$$module" || echo "$$module can't be had" >&2; \
+	done <tests/deploy/go.lock || true
+	@touch $@
 
 bench-peers: setup $(QUIX)/.locked  ## The same job on other engines; the report goes to OUT=.janela/peers; ARGS="--rates 2000,10000"
 	@$(BIN)/python -m tests.bench.peers $(OUT) --quix $(QUIX)/bin/python $(ARGS)
@@ -109,6 +133,7 @@ lock: setup  ## Lock the dependencies anew, with hashes; ARGS=--upgrade takes th
 	@$(COMPILE) pyproject.toml --constraints requirements.lock --output-file deploy/docker/runtime.lock
 	@$(COMPILE) --group pyproject.toml:build --constraints requirements.lock --output-file deploy/docker/build.lock
 	@$(COMPILE) tests/bench/peers/quix.in --output-file tests/bench/peers/quix.lock
+	@$(COMPILE) tests/deploy/tools.in --output-file tests/deploy/tools.lock
 
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --no-config --quiet --universal \
     --python-version 3.11 --generate-hashes $(ARGS)

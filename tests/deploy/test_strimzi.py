@@ -1,0 +1,112 @@
+"""Topics and users for Strimzi: made from the contract, and what a real broker makes the contract's topics of."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from deploy import generate
+from processor import contract, topics
+from processor.embedded import EmbeddedKafka
+from processor.settings import Settings
+from processor.topics import INPUTS
+
+RIGHTS = generate.rights(contract.topics(), "", "janela")
+
+
+def of(role: str, resource: str) -> set[tuple[str, str]]:
+    return {(each.name, each.operation) for each in RIGHTS if (each.role, each.resource) == (role, resource)}
+
+
+@pytest.mark.parametrize("path", generate.kept(), ids=lambda path: str(path.name))
+def test_what_is_kept_is_what_is_made(path: Any) -> None:
+    assert path.read_text("utf-8") == generate.kept()[path], "make docs"
+
+
+def test_a_setting_that_is_new_comes_into_the_chart_and_a_secret_does_not() -> None:
+    from pydantic import SecretStr
+
+    class More(Settings):
+        speed: int = 1
+        """How fast."""
+        password: SecretStr | None = None
+        """Of whom."""
+
+    found = generate.values_schema(More)["properties"]["settings"]["properties"]
+    assert found["speed"] == {"description": "How fast.", "type": "integer"}
+    assert "password" not in found
+
+
+def test_each_topic_is_there_under_its_prefix_with_what_the_contract_says() -> None:
+    made = list(generate.kafka_topics(contract.topics(), "Acme_", 24))
+    assert [each["spec"]["topicName"] for each in made] == [f"Acme_{topic.name}" for topic in contract.topics()]
+    assert {each["spec"]["partitions"] for each in made} == {24}
+    assert made[0]["metadata"]["name"] == "acme-messages.inbound"  # what Kubernetes takes as a name
+
+
+def test_a_worker_may_read_inputs_and_states_and_write_what_is_its_own() -> None:
+    may = of("processor", "topic")
+    for topic in contract.topics():
+        assert ((topic.name, "Read") in may) == (topic.role in ("input", "state"))
+        assert ((topic.name, "Write") in may) == (topic.role != "input")
+        assert (topic.name, "DescribeConfigs") in may
+
+
+def test_a_worker_may_create_alter_and_delete_nothing() -> None:
+    allowed = {"Read", "Write", "Describe", "DescribeConfigs"}
+    assert {each.operation for each in RIGHTS} <= allowed
+    assert {each.resource for each in RIGHTS} == {"topic", "group", "transactionalId"}
+
+
+def test_a_worker_has_its_own_group_and_its_own_transactions() -> None:
+    assert of("processor", "group") == {("janela", "Read")}
+    assert of("processor", "transactionalId") == {("janela-", "Write")}
+    for role in {each.role for each in RIGHTS} - {"processor"}:
+        assert of(role, "transactionalId") == set()
+        assert ("janela", "Read") not in of(role, "group")
+
+
+def test_only_whom_the_contract_names_writes_the_inputs_and_reads_verdicts() -> None:
+    writers = {each.role for each in RIGHTS if each.name in INPUTS and each.operation == "Write"}
+    assert writers == {"platform"}
+    readers = {each.role for each in RIGHTS if each.name == "send-accepted" and each.operation == "Read"}
+    assert readers == {"dispatcher"}
+
+
+def test_who_scales_may_look_at_the_lag_and_at_nothing_else() -> None:
+    assert of("autoscaler", "topic") == {(name, "Describe") for name in INPUTS}
+    assert of("autoscaler", "group") == {("janela", "Describe")}
+
+
+def test_a_user_s_lists_are_the_rights_and_no_others() -> None:
+    found = set()
+    for user in generate.kafka_users(RIGHTS, "janela"):
+        role = user["metadata"]["name"].removeprefix("janela-").replace("worker", "processor")
+        for acl in user["spec"]["authorization"]["acls"]:
+            resource = acl["resource"]
+            for operation in acl["operations"]:
+                found.add((role, resource["type"], resource["name"], resource["patternType"], operation))
+    assert found == {tuple(right) for right in RIGHTS}
+
+
+async def test_topics_made_as_strimzi_would_make_them_are_the_contract_s(
+    kafka: EmbeddedKafka, topic_prefix: str
+) -> None:
+    settings = Settings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix=topic_prefix, partitions=3)
+    documents = list(yaml.safe_load_all(generate.topics_file(settings)))
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.create_topics([_as_asked(each["spec"]) for each in documents])
+    finally:
+        await admin.close()
+    assert list(map(str, await topics.check(settings))) == []
+    assert (await topics.apply(settings)).created == ()
+
+
+def _as_asked(spec: dict[str, Any]) -> NewTopic:
+    """Ask for a topic as Strimzi does, with as many copies as one broker can have."""
+    configuration = json.loads(json.dumps(spec["config"])) | {"min.insync.replicas": "1"}
+    return NewTopic(spec["topicName"], spec["partitions"], 1, topic_configs=configuration)

@@ -1,0 +1,65 @@
+"""The tools that `deploy/` is checked with: where they are, and how they are run.
+
+`make check-deploy` gets those that registries have, into a folder of their own; others may be on the PATH.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+ROOT: Final = Path(__file__).parents[2]
+DEPLOY: Final = ROOT / "deploy"
+FOLDER: Final = ROOT / ".janela/tools/bin"
+
+_FROM: Final = {
+    "promtool": "Debian's package prometheus has it",
+    "prometheus": "Debian's package of that name has it",
+    "strace": "Debian's package of that name has it",
+    "systemd-analyze": "it comes with systemd",
+}
+
+DRAIN_SECONDS_MAX: Final = 10
+"""How long a worker that is told to stop may take until it has left the group."""
+
+
+def path_of(tool: str) -> str | None:
+    """Say where a tool is; None where this machine has none."""
+    return shutil.which(tool, path=f"{FOLDER}{os.pathsep}{os.environ.get('PATH', '')}")
+
+
+def needs(*tools: str, unchecked: str) -> pytest.MarkDecorator:
+    """Leave a test out where a tool is missing, and say what is then not checked."""
+    missing = [f"{tool} ({_FROM.get(tool, '`make check-deploy` gets it')})" for tool in tools if path_of(tool) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)}; not checked: {unchecked}")
+
+
+def ran(tool: str, *arguments: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a tool in the root of the repository, for at most a minute; `text` goes to its standard input."""
+    command = [path_of(tool) or tool, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True, check=False, timeout=60)
+
+
+def passed(tool: str, *arguments: str | Path, text: str | None = None) -> str:
+    """Run a tool that must find nothing wrong, and give what it wrote to standard output."""
+    done = ran(tool, *arguments, text=text)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+needs_types = pytest.mark.skipif(
+    not (FOLDER / "python").exists(),
+    reason="no types made from CRDs (`make check-deploy` gets them); not checked: the fields of custom resources",
+)
+
+
+def unknown_fields(*documents: dict[str, object]) -> list[str]:
+    """Give what the types that were made from the CRDs refuse of resources, or do not know."""
+    text = yaml.safe_dump_all(documents)
+    script = ROOT / "tests/deploy/custom_resources.py"
+    done = subprocess.run([FOLDER / "python", script], input=text, capture_output=True, text=True, check=False)
+    return done.stderr.splitlines()

@@ -56,20 +56,20 @@ class Right(NamedTuple):
 def rights(topics: Iterable[TopicSpecification], prefix: str, app_id: str) -> list[Right]:
     """Say what each role of the contract needs, and no more; in order of role, resource and name.
 
-    `Describe` is implied by `Read` and by `Write`, and the right to be idempotent by `Write` (KIP-679). A reader that is
-    no worker has its groups under its role's name.
+    `Describe` is implied by `Read` and by `Write`, and the right to be idempotent by `Write` (KIP-679). A reader that
+    is no worker has its groups under its role's name.
     """
     found = {right for topic in topics for right in _of_topic(topic, prefix)}
-    found |= {Right(role, "group", f"{role}.", "prefix", "Read") for role, *_, operation in found if operation == "Read"}
-    found -= {Right(WORKER, "group", f"{WORKER}.", "prefix", "Read")}
+    readers = {right.role for right in found if right.operation == "Read"} - {WORKER}
+    found |= {Right(role, "group", f"{role}.", "prefix", "Read") for role in readers}
     found |= {
         Right(WORKER, "group", app_id, "literal", "Read"),
         # its own transactions, and those of dead workers, which it ends
         Right(WORKER, "transactionalId", f"{app_id}-", "prefix", "Write"),
         Right(SCALER, "group", app_id, "literal", "Describe"),
     }
-    found |= {Right(WORKER, "topic", name, "literal", "DescribeConfigs") for name in INTERNAL_TOPICS}
-    found |= {Right(WORKER, "topic", name, "literal", "Describe") for name in INTERNAL_TOPICS}
+    looks = ("Describe", "DescribeConfigs")  # a commit is as safe as Kafka's own topics are, so it warns of them
+    found |= {Right(WORKER, "topic", name, "literal", look) for name in INTERNAL_TOPICS for look in looks}
     return sorted(found)
 
 
@@ -203,7 +203,7 @@ def kept() -> dict[Path, str]:
 
 
 def main(asked: list[str]) -> None:
-    """Write the files that are kept; or, where `topics` or `users` are asked for, tell them for the settings in force."""
+    """Write the files that are kept; or, where `topics` or `users` are asked for, tell those of our settings."""
     writers = {"topics": topics_file, "users": users_file}
     if unknown := [name for name in asked if name not in writers]:
         sys.exit(f"found {', '.join(unknown)}; allowed: {', '.join(writers)}")

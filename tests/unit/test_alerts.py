@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 import yaml
 
+from processor.ops.events import EVENTS
 from processor.ops.metrics import catalogue
+from processor.settings import ENV_PREFIX, Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
 PROMTOOL = shutil.which("promtool")
 
 
-def rules() -> list[dict[str, Any]]:
-    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text("utf-8"))["groups"]
+def rules(name: str = "alerts.yml") -> list[dict[str, Any]]:
+    groups = yaml.safe_load((PROMETHEUS / name).read_text("utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
@@ -36,9 +38,13 @@ def asked(query: str) -> set[str]:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
-def test_an_alert_asks_for_metrics_that_there_are_and_has_a_runbook(rule: dict[str, Any]) -> None:
+def test_an_alert_asks_for_metrics_that_there_are_and_has_a_runbook_of_its_name(rule: dict[str, Any]) -> None:
     assert asked(rule["expr"]) <= series()
-    assert (DEPLOY.parent / rule["annotations"]["runbook"]).is_file()
+    name = "-".join(re.findall(r"[A-Z][a-z]+", rule["alert"].removeprefix("Janela"))).lower()
+    assert rule["annotations"]["runbook"] == f"deploy/runbooks/{name}.md"
+    page = (DEPLOY.parent / rule["annotations"]["runbook"]).read_text("utf-8")
+    assert page.startswith(f"# {rule['alert']}: ")
+    assert re.findall(r"^\*\*(What it means|Look|Do)\.\*\*", page, re.MULTILINE) == ["What it means", "Look", "Do"]
     assert rule["labels"]["severity"] in ("warning", "critical")
 
 
@@ -51,6 +57,27 @@ def test_a_runbook_names_metrics_that_there_are() -> None:
     names = {entry.name for entry in catalogue()}
     for page in (DEPLOY / "runbooks").iterdir():
         assert asked(page.read_text("utf-8")) <= names, page.name
+
+
+def test_a_runbook_names_log_lines_pages_and_settings_that_there_are() -> None:
+    for page in (DEPLOY / "runbooks").iterdir():
+        text = page.read_text("utf-8")
+        assert set(re.findall(r"`((?:stream|worker)\.[a-z-]+)`", text)) <= EVENTS.keys(), page.name
+        assert [name for name in re.findall(r"\b([a-z-]+\.md)", text) if not _is_there(name)] == [], page.name
+        settings = {name.lower() for name in re.findall(rf"`{ENV_PREFIX}([A-Z_]+)", text)}
+        assert settings <= Settings.model_fields.keys(), page.name
+
+
+def _is_there(page: str) -> bool:
+    return (DEPLOY / "runbooks" / page).is_file() or (DEPLOY.parent / "docs" / page).is_file()
+
+
+def test_a_rule_that_is_recorded_asks_for_metrics_that_there_are_and_is_tested() -> None:
+    tested = (PROMETHEUS / "alerts_test.yml").read_text("utf-8")
+    for rule in rules("rules.yml"):
+        assert asked(rule["expr"])
+        assert asked(rule["expr"]) <= series()
+        assert f"expr: {rule['record']}" in tested
 
 
 def test_the_dashboard_asks_for_every_metric_and_no_other() -> None:
@@ -66,10 +93,14 @@ def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
         assert f"alertname: {rule['alert']}}}" in text
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="no promtool; Debian's package prometheus has it")
+@pytest.mark.skipif(PROMTOOL is None, reason="no promtool (Debian's package prometheus has it): no rule was run")
 @pytest.mark.parametrize(
     "arguments",
-    [("check", "config", "prometheus.yml"), ("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")],
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "--lint-fatal", "rules.yml", "alerts.yml"),
+        ("test", "rules", "alerts_test.yml"),
+    ],
 )
 def test_prometheus_itself_takes_and_fires_them(arguments: tuple[str, ...]) -> None:
     ran = subprocess.run([str(PROMTOOL), *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False)

@@ -13,13 +13,11 @@ import pytest
 import yaml
 
 from processor.settings import ENV_PREFIX, Settings
+from tests.deploy.tools import DRAIN_SECONDS_MAX
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
 COMPOSE = ROOT / "deploy/compose/compose.yaml"
-
-DRAIN_SECONDS_MAX = 10
-"""How long a worker that is told to stop may take until it has left the group."""
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +43,10 @@ def instructions() -> list[tuple[str, str]]:
 
 def is_pinned(image: str) -> bool:
     """Say whether an image's name has a full version or a digest."""
-    return bool(re.search(r":\d+\.\d+\.\d+$|@sha256:[0-9a-f]{64}$", image))
+    return bool(re.search(r":v?\d+\.\d+\.\d+$|@sha256:[0-9a-f]{64}$", image))
 
 
-@pytest.mark.parametrize("image", ["apache/kafka:4.3.1", "janela-stream:0.1.0", "kafka@sha256:" + "0" * 64])
+@pytest.mark.parametrize("image", ["apache/kafka:4.3.1", "prom/prometheus:v3.5.0", "kafka@sha256:" + "0" * 64])
 def test_an_image_with_a_full_version_or_a_digest_is_pinned(image: str) -> None:
     assert is_pinned(image)
 
@@ -125,10 +123,42 @@ def test_our_containers_can_write_nowhere_but_in_a_small_folder(ours: dict[str, 
         assert "volumes" not in service
 
 
-def test_kafka_is_reached_from_this_machine_alone(services: dict[str, Any]) -> None:
+def test_what_is_published_is_reached_from_this_machine_alone(services: dict[str, Any]) -> None:
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_prometheus_scrapes_every_worker_and_reads_every_rule_file(
+    services: dict[str, Any], ours: dict[str, Any]
+) -> None:
+    configuration = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))
+    (scrape,) = configuration["scrape_configs"]
+    workers = {name: service for name, service in ours.items() if service["command"] == ["worker"]}
+    ports = {name: service["environment"]["JANELA_OPS_ADDRESS"].rpartition(":")[2] for name, service in workers.items()}
+    assert sorted(scrape["static_configs"][0]["targets"]) == sorted(f"{name}:{port}" for name, port in ports.items())
+    mounted = [volume.split(":")[0] for volume in services["prometheus"]["volumes"]]
+    assert {f"../prometheus/{name}" for name in ["prometheus.yml", *configuration["rule_files"]]} <= set(mounted)
+
+
+def test_grafana_is_given_its_prometheus_and_the_dashboard(services: dict[str, Any]) -> None:
+    provisioning = ROOT / "deploy/grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text("utf-8"))["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in services
+    (provider,) = yaml.safe_load((provisioning / "dashboards/janela.yaml").read_text("utf-8"))["providers"]
+    targets = dict(volume.rsplit(":", 1)[0].split(":") for volume in services["grafana"]["volumes"])
+    assert targets["../grafana/provisioning"] == "/etc/grafana/provisioning"
+    assert targets["../grafana/janela.json"] == f"{provider['options']['path']}/janela.json"
+
+
+def test_what_is_mounted_is_there_and_can_not_be_written(services: dict[str, Any]) -> None:
+    mounts = [volume for service in services.values() for volume in service.get("volumes", []) if volume[0] == "."]
+    assert mounts
+    for mount in mounts:
+        source, _, mode = mount.split(":")
+        assert (COMPOSE.parent / source).exists()
+        assert mode == "ro"
 
 
 def test_the_image_runs_janela_itself_as_nobody_in_particular(instructions: list[tuple[str, str]]) -> None:

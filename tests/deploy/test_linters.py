@@ -1,0 +1,88 @@
+"""What other people's linters say of the Dockerfile, of the compose file and of the CI file; and the SBOM."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.deploy.tools import DEPLOY, ROOT, needs, passed, ran
+from tests.tidy import checks
+
+DOCKERFILE = DEPLOY / "docker/Dockerfile"
+COMPOSE = DEPLOY / "compose/compose.yaml"
+WORKFLOW = ROOT / ".github/workflows/ci.yml"
+
+
+@needs("hadolint", unchecked="the Dockerfile by a linter")
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    passed("hadolint", "--failure-threshold", "style", DOCKERFILE)
+
+
+@needs("hadolint", unchecked="the Dockerfile by a linter")
+def test_hadolint_would_find_something(tmp_path: Path) -> None:
+    worse = tmp_path / "Dockerfile"
+    worse.write_text(re.sub(r"^WORKDIR .*$", "WORKDIR src", DOCKERFILE.read_text("utf-8"), flags=re.MULTILINE))
+    done = ran("hadolint", worse)
+    assert done.returncode != 0
+    assert "DL3000" in done.stdout
+
+
+@needs("docker-compose", unchecked="the compose file by Docker Compose")
+def test_docker_compose_reads_the_compose_file_as_it_is_meant() -> None:
+    read = json.loads(passed("docker-compose", "-f", COMPOSE, "config", "--format", "json"))
+    written = yaml.safe_load(COMPOSE.read_text("utf-8"))
+    assert read["services"].keys() == written["services"].keys()
+    for name, service in read["services"].items():
+        assert service.get("image") == written["services"][name]["image"]
+        mounted = [each["source"] for each in service.get("volumes", []) if each["type"] == "bind"]
+        assert [source for source in mounted if not Path(source).exists()] == []
+    assert read["services"]["worker-1"]["stop_grace_period"] == "20s"
+
+
+def test_every_action_is_pinned_by_its_commit_and_says_its_version() -> None:
+    used = [line.strip() for line in WORKFLOW.read_text("utf-8").splitlines() if "uses:" in line]
+    assert len(used) >= 4
+    pinned = re.compile(r"- uses: [\w.-]+/[\w.-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+")
+    assert [line for line in used if not pinned.fullmatch(line)] == []
+
+
+def test_a_workflow_may_read_the_repository_and_nothing_more() -> None:
+    workflow = yaml.safe_load(WORKFLOW.read_text("utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    assert all("timeout-minutes" in job for job in workflow["jobs"].values())
+
+
+def test_every_target_that_the_workflow_makes_is_there() -> None:
+    made = set(re.findall(r"run: make ([\w-]+)", WORKFLOW.read_text("utf-8")))
+    assert made
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert made <= targets
+
+
+@needs("actionlint", unchecked="the CI file by a linter")
+def test_actionlint_finds_nothing_in_the_workflow() -> None:
+    passed("actionlint", WORKFLOW)
+
+
+@needs("cyclonedx-py", unchecked="that the SBOM lists what the image holds")
+def test_the_sbom_lists_what_the_image_holds_with_its_hashes(tmp_path: Path) -> None:
+    lock = DEPLOY / "docker/runtime.lock"
+    output = tmp_path / "bom.json"
+    passed("cyclonedx-py", "requirements", lock, "--pyproject", "pyproject.toml", "--output-file", output)
+    bom = json.loads(output.read_text("utf-8"))
+    assert bom["bomFormat"] == "CycloneDX"
+    pins = {name: version.rstrip("; ") for name, version in checks.pins(lock.read_text("utf-8")).items()}
+    assert {each["name"]: each["version"] for each in bom["components"]} == pins
+    assert all(each["externalReferences"][0]["hashes"] for each in bom["components"])
+    assert bom["metadata"]["component"]["name"] == "janela-stream"
+
+
+WHOLE = sorted(path for path in DEPLOY.rglob("*.y*ml") if "templates" not in path.parts)
+"""What is YAML as it stands; templates are made YAML by Helm, in test_chart.py."""
+
+
+@pytest.mark.parametrize("path", WHOLE, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_every_yaml_file_can_be_read(path: Path) -> None:
+    assert [document for document in yaml.safe_load_all(path.read_text("utf-8")) if document]

@@ -105,11 +105,12 @@ sbom: $(TOOLS)/.locked  ## What the image holds, as CycloneDX: dist/janela.cdx.j
 	@$(TOOLS)/bin/python -W ignore -m cyclonedx_py requirements deploy/docker/runtime.lock --pyproject pyproject.toml \
 	    --output-reproducible --output-file dist/janela.cdx.json
 
-# The Go programs are built where there is a Go, which takes some minutes: helm and actionlint have no other package here.
+# helm and actionlint are built where there is a Go, which takes some five minutes of CPU the first time.
 $(TOOLS)/.locked: tests/deploy/tools.lock tests/deploy/go.lock | $(LOCKED)
 	@echo "tools for deploy/, in an environment of their own"
 	@rm -rf $(TOOLS) && $(BIN)/python -m venv $(TOOLS)
-	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check --no-input --quiet --require-hashes -r $<
+	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check --no-input --quiet --require-hashes -r $< \
+	    || echo "some can't be had for this machine: what needs them is left out" >&2
 	@command -v go >/dev/null || echo "no go: without it there is neither helm nor actionlint, unless they are on the PATH"
 	@command -v go >/dev/null && while read -r module; do echo "go install $$module"; \
 	    GOBIN="$(CURDIR)/$(TOOLS)/bin" go install "$$module" || echo "$$module can't be had" >&2; \

@@ -16,7 +16,7 @@ import yaml
 
 from processor import contract
 from processor.contract import TopicSpecification
-from processor.settings import Settings
+from processor.settings import Settings, SettingsError
 from processor.topics import INTERNAL_TOPICS
 
 DEPLOY: Final = Path(__file__).parent
@@ -202,18 +202,21 @@ def kept() -> dict[Path, str]:
     }
 
 
-def main(asked: list[str]) -> None:
+def main(asked: list[str]) -> int:
     """Write the files that are kept; or, where `topics` or `users` are asked for, tell those of our settings."""
     writers = {"topics": topics_file, "users": users_file}
     if unknown := [name for name in asked if name not in writers]:
-        sys.exit(f"found {', '.join(unknown)}; allowed: {', '.join(writers)}")
-    if asked:
-        settings = Settings.load()
-        sys.stdout.write("".join(writers[name](settings) for name in asked))
-        return
-    for path, text in kept().items():
+        sys.stderr.write(f"found {', '.join(unknown)}; allowed: {' and '.join(writers)}, or nothing\n")
+        return 2
+    try:
+        sys.stdout.write("".join(writers[name](Settings.load()) for name in asked))
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    for path, text in {}.items() if asked else kept().items():
         path.write_text(text, "utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,7 @@
 """Topics and users for Strimzi: made from the contract, and what a real broker makes the contract's topics of."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ def of(role: str, resource: str) -> set[tuple[str, str]]:
     return {(each.name, each.operation) for each in RIGHTS if (each.role, each.resource) == (role, resource)}
 
 
-@pytest.mark.parametrize("path", generate.kept(), ids=lambda path: str(path.name))
-def test_what_is_kept_is_what_is_made(path: Any) -> None:
+@pytest.mark.parametrize("path", generate.kept(), ids=lambda path: path.name)
+def test_what_is_kept_is_what_is_made(path: Path) -> None:
     assert path.read_text("utf-8") == generate.kept()[path], "make docs"
 
 
@@ -89,6 +90,32 @@ def test_a_user_s_lists_are_the_rights_and_no_others() -> None:
             for operation in acl["operations"]:
                 found.add((role, resource["type"], resource["name"], resource["patternType"], operation))
     assert found == {tuple(right) for right in RIGHTS}
+
+
+def test_files_for_other_settings_are_told_and_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JANELA_TOPIC_PREFIX", "acme.")
+    monkeypatch.setenv("JANELA_PARTITIONS", "24")
+    assert generate.main(["topics", "users"]) == 0
+    told = list(yaml.safe_load_all(capsys.readouterr().out))
+    found = {each["spec"]["topicName"]: each["spec"]["partitions"] for each in told if each["kind"] == "KafkaTopic"}
+    assert found == dict.fromkeys((f"acme.{topic.name}" for topic in contract.topics()), 24)
+    assert {each["kind"] for each in told} == {"KafkaTopic", "KafkaUser"}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("asked", "partitions"), [(["topic"], "24"), (["topics"], "0")])
+def test_what_can_not_be_told_is_refused_in_a_line(
+    asked: list[str], partitions: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JANELA_PARTITIONS", partitions)
+    assert generate.main(asked) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert "allowed: " in told.err
 
 
 async def test_topics_made_as_strimzi_would_make_them_are_the_contract_s(

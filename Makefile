@@ -106,7 +106,7 @@ sbom: $(TOOLS)/.locked  ## What the image holds, as CycloneDX: dist/janela.cdx.j
 	    --output-reproducible --output-file dist/janela.cdx.json
 
 # helm and actionlint are built where there is a Go, which takes some five minutes of CPU the first time.
-$(TOOLS)/.locked: tests/deploy/tools.lock tests/deploy/go.lock | $(LOCKED)
+$(TOOLS)/.locked: tests/deploy/tools.lock tests/deploy/go.lock tests/deploy/strimzi/pom.xml | $(LOCKED)
 	@echo "tools for deploy/, in an environment of their own"
 	@rm -rf $(TOOLS) && $(BIN)/python -m venv $(TOOLS)
 	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check --no-input --quiet --require-hashes -r $< \
@@ -115,6 +115,8 @@ $(TOOLS)/.locked: tests/deploy/tools.lock tests/deploy/go.lock | $(LOCKED)
 	@command -v go >/dev/null && while read -r module; do echo "go install $$module"; \
 	    GOBIN="$(CURDIR)/$(TOOLS)/bin" go install "$$module" || echo "$$module can't be had" >&2; \
 	done <tests/deploy/go.lock || true
+	@command -v mvn >/dev/null && mvn --quiet --batch-mode --file tests/deploy/strimzi/pom.xml dependency:build-classpath \
+	    -Dmdep.outputFile="$(CURDIR)/$(TOOLS)/strimzi.classpath" || echo "Strimzi's types can't be had" >&2
 	@touch $@
 
 bench-peers: setup $(QUIX)/.locked  ## The same job on other engines; the report goes to OUT=.janela/peers; ARGS="--rates 2000,10000"

@@ -13,6 +13,7 @@ from processor import contract, topics
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from processor.topics import INPUTS
+from tests.deploy.tools import needs_strimzi, unknown_to_strimzi
 
 RIGHTS = generate.rights(contract.topics(), "", "janela")
 
@@ -90,6 +91,14 @@ def test_a_user_s_lists_are_the_rights_and_no_others() -> None:
             for operation in acl["operations"]:
                 found.add((role, resource["type"], resource["name"], resource["patternType"], operation))
     assert found == {tuple(right) for right in RIGHTS}
+
+
+@needs_strimzi
+def test_strimzi_itself_knows_every_field_and_every_word() -> None:
+    topics_made, users_made = (path.read_text("utf-8") for path in (generate.TOPICS, generate.USERS))
+    assert unknown_to_strimzi(topics_made + users_made) == []
+    assert len(unknown_to_strimzi(topics_made.replace("topicName:", "topic:"))) == len(contract.topics())
+    assert unknown_to_strimzi(users_made.replace("- DescribeConfigs", "- DescribeConfig"))
 
 
 def test_files_for_other_settings_are_told_and_nothing_is_written(

@@ -63,3 +63,20 @@ def unknown_fields(*documents: dict[str, object]) -> list[str]:
     script = ROOT / "tests/deploy/custom_resources.py"
     done = subprocess.run([FOLDER / "python", script], input=text, capture_output=True, text=True, check=False)
     return done.stderr.splitlines()
+
+
+STRIMZI: Final = FOLDER.parent / "strimzi.classpath"
+"""Where Strimzi's types lie, as `make check-deploy` has found them with Maven."""
+
+needs_strimzi = pytest.mark.skipif(
+    not STRIMZI.exists() or path_of("javac") is None,
+    reason="no Strimzi types (`make check-deploy` gets them where there are mvn and a JDK); not checked: their fields",
+)
+
+
+def unknown_to_strimzi(resources: str) -> list[str]:
+    """Give the fields and words of resources, as YAML, that Strimzi's own types do not know."""
+    done = ran("java", "-cp", STRIMZI.read_text("utf-8"), "tests/deploy/strimzi/Unknown.java", text=resources)
+    assert done.returncode in (0, 1), done.stderr
+    assert bool(done.returncode) == bool(done.stdout), done.stderr
+    return done.stdout.splitlines()

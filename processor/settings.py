@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
 from pydantic import (
@@ -36,8 +36,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from processor.access import Access, Allowed, faults, no_path, servers
 from processor.codec.times import parse_time
 from processor.core.policy import DAY_MS, Policy, PolicyError, load_policy, parse_duration
+
+if TYPE_CHECKING:
+    from processor.kafka.connection import Connection
 
 ENV_PREFIX = "JANELA_"
 CONFIG_ENV = "JANELA_CONFIG"
@@ -51,7 +55,6 @@ GROUP_TIMEOUT_MIN_MS = 6000  # a broker's group.min.session.timeout.ms as it com
 RECORD_BYTES_LIMIT = 900 * 1024  # a verdict bears the send as it came, and Kafka takes 1 MiB with the rest
 FOUND_LENGTH_MAX = 80  # what was found is shown in a line, and may be a whole file pasted into a variable
 
-_BROKER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\]):(\d{1,5})")
 _KAFKA_NAME = r"^[A-Za-z0-9._-]*$"
 
 # Kubernetes writes the address of each service of a namespace into its containers; those of a service named
@@ -81,28 +84,14 @@ class Provenance(NamedTuple):
     source: str
 
 
-class Allowed(NamedTuple):
-    """Says in words what a field takes, where its type and bounds don't."""
-
-    words: str
-
-
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):  # `partitions = true` would pass as 1
         raise ValueError("a switch is not a number")
     return value
 
 
-def _servers(value: str) -> str:
-    for server in value.split(","):
-        match = _BROKER.fullmatch(server.strip())
-        if match is None or not 0 < int(match[1]) <= 65535:
-            raise ValueError(f"{server.strip()!r} is not host:port")
-    return value
-
-
 def _address(value: str) -> str:
-    return value and _servers(value)
+    return value and servers(value)
 
 
 def _parse_thresholds(value: str) -> tuple[int, ...]:
@@ -137,10 +126,6 @@ def _moment(value: Any) -> Any:
     return value
 
 
-def _no_path(value: Any) -> Any:
-    return None if value == "" else value
-
-
 def _this_instance() -> str:
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
     return f"{host[:100]}-{os.getpid()}"
@@ -148,7 +133,6 @@ def _this_instance() -> str:
 
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Share = Annotated[float, BeforeValidator(_no_bool)]
-Servers = Annotated[str, AfterValidator(_servers), Allowed("host:port, or several with commas between")]
 Address = Annotated[str, AfterValidator(_address), Allowed("host:port, or empty for none")]
 Thresholds = Annotated[
     str,
@@ -158,11 +142,11 @@ Thresholds = Annotated[
 Moment = Annotated[
     str | None, BeforeValidator(_moment), Allowed('RFC 3339 with a zone, such as "2026-11-22T18:00:00Z"')
 ]
-PolicyFile = Annotated[Path | None, BeforeValidator(_no_path), Allowed("the path of a policy in TOML")]
+PolicyFile = Annotated[Path | None, BeforeValidator(no_path), Allowed("the path of a policy in TOML")]
 _NAME_CHARACTERS = "letters, digits, '.', '_' and '-'"
 
 
-class Settings(BaseSettings):
+class Settings(Access, BaseSettings):
     """All settings of a worker, and of the commands that speak to its cluster.
 
     `Settings.load()` reads environment and file. `Settings(...)` takes what it is given, and the defaults.
@@ -177,8 +161,6 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    bootstrap_servers: Servers = "127.0.0.1:9092"
-    """Kafka brokers to ask first. Default: a broker on this machine, such as that of `janela kafka`."""
     app_id: Annotated[str, Allowed(f"1 to 100 of {_NAME_CHARACTERS}")] = Field(
         default="janela", min_length=1, max_length=100, pattern=_KAFKA_NAME
     )
@@ -305,8 +287,9 @@ class Settings(BaseSettings):
         """
         path, in_file, lines = _read_file(toml_path)
         lines += sorted(_unknown_names(cls, in_file, path))
-        if isinstance(policy_file := in_file.get("policy_file"), str) and policy_file:
-            in_file["policy_file"] = str(path.parent / policy_file)
+        for name, value in in_file.items():
+            if name.endswith("_file") and isinstance(value, str) and value:
+                in_file[name] = str(path.parent / value)
         in_file = {name: value for name, value in in_file.items() if name in cls.model_fields}
         in_environment = EnvSettingsSource(cls)()
         values = in_file | in_environment | given
@@ -327,6 +310,7 @@ class Settings(BaseSettings):
             thresholds = None if "expiring_before" in wrong else values.get("expiring_before")
             source = sources.get("policy_file", "default")
             lines += _policy_lines(values.get("policy_file"), thresholds, source)
+        lines += _access_lines(values, wrong, sources)
         if settings is None or lines:
             raise SettingsError(lines)
         settings._sources = sources
@@ -341,6 +325,18 @@ class Settings(BaseSettings):
     def effects_from_ms(self) -> int:
         """Event time in ms since the epoch; 0 where not set."""
         return (self.effects_from and parse_time(self.effects_from)) or 0
+
+    @property
+    def connection(self) -> "Connection":
+        """How every client reaches the cluster, with secrets and certificates as their files have them now.
+
+        Raises:
+            SettingsError: A line for each thing that does not go together, or can't be read.
+        """
+        sources = self._sources or dict.fromkeys(self.model_fields_set, "argument")
+        if lines := _access_lines({name: getattr(self, name) for name in self.model_fields_set}, set(), sources):
+            raise SettingsError(lines)
+        return self.connect_with()
 
     def policy(self) -> Policy:
         """Load the policy: the file's, or the default one, with what is set here on top.
@@ -406,12 +402,13 @@ def _shown(value: Any) -> str | int | float | bool | None:
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
-def _line(name: str, field: FieldInfo, value: Any, source: str, reason: str = "") -> str:
+def _line(name: str, field: FieldInfo, value: Any, source: str, reason: str = "", *, is_ours: bool = False) -> str:
     found = json.dumps(value, ensure_ascii=False, default=str)
     if len(found) > FOUND_LENGTH_MAX:
         found = f"{found[:FOUND_LENGTH_MAX]}…"
     if SecretStr in (field.annotation, *get_args(field.annotation)):
-        found, reason = MASK, ""  # a reason may quote what it speaks of
+        found = MASK if value else "none"
+        reason = reason if is_ours else ""  # one of a library's may quote what it speaks of
     because = f", {reason}" if reason else ""
     return f"{variable(name)} ({name}): found {found} ({source}){because}; allowed: {allowed(field)}"
 
@@ -476,6 +473,16 @@ def _load_policy(policy_file: Path | None, source: str, overrides: Mapping[str, 
         reason = str(error)
     field = Settings.model_fields["policy_file"]
     raise SettingsError([_line("policy_file", field, policy_file, source, reason)])
+
+
+def _access_lines(values: Mapping[str, Any], wrong: set[str], sources: Mapping[str, str]) -> list[str]:
+    """Look at what says how to reach the cluster as a whole, as far as each setting is right by itself."""
+    fields = Access.model_fields
+    access = Access(**{name: value for name, value in values.items() if name in fields.keys() - wrong})
+    return [
+        _line(name, fields[name], getattr(access, name), sources.get(name, "default"), reason, is_ours=True)
+        for name, reason in faults(access, wrong)
+    ]
 
 
 def _policy_lines(policy_file: Any, expiring_before: Any, source: str) -> list[str]:

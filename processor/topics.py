@@ -306,7 +306,7 @@ def _internal_problems(cluster: Cluster) -> Iterator[Problem]:
 @asynccontextmanager
 async def _admin(settings: Settings, seconds: int) -> AsyncIterator[AIOKafkaAdminClient]:
     """Connect, and turn whatever the client raises inside into a `ClusterError`."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers, request_timeout_ms=seconds * 1000)
+    admin = settings.connection.admin(request_timeout_ms=seconds * 1000)
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await admin.start()

@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import ConsumerRecord, TopicPartition
 
 from processor import topics
 from processor.audit.model import run
@@ -138,10 +137,9 @@ class _Reader:
     def __init__(self, settings: Settings, sample: Sample, leave: Leave, on_read: Callable[[int, int], None]) -> None:
         self._settings, self._sample, self._leave, self._on_read = settings, sample, leave, on_read
         self._names = topics.names(settings)
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
-        self._ends = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers)
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers,
+        self._admin = settings.connection.admin()
+        self._ends = settings.connection.consumer()
+        self._consumer = settings.connection.consumer(
             client_id="janela-verify",
             isolation_level="read_committed",
             enable_auto_commit=False,

@@ -22,6 +22,9 @@ USUAL_PORT: Final = 9092
 CHECK_SECONDS: Final = 0.5
 """How long a Kafka that ended by itself may go unnoticed."""
 
+OF_ANOTHER_CLUSTER: Final = ("JANELA_SECURITY_", "JANELA_SASL_", "JANELA_OAUTH_", "JANELA_SSL_")
+"""How the names of settings begin by which a client comes to a cluster that asks who it is; ours asks nobody."""
+
 STOPPED: Final = 0
 ENDED_BY_ITSELF: Final = 1
 NOT_STARTED: Final = 2
@@ -136,7 +139,8 @@ def run_beside(broker: EmbeddedKafka, command: Sequence[str]) -> int:
 
     From then on Ctrl-C is the command's own affair, and SIGTERM is passed on to it.
     """
-    environment = {**os.environ, "JANELA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(OF_ANOTHER_CLUSTER)}
+    environment = {**others, "JANELA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
     try:
         child = subprocess.Popen(command, env=environment)
     except OSError as error:

@@ -193,7 +193,7 @@ async def ordered(settings: "Settings", scenario: "Scenario", processes: int) ->
             f"found {processes}, at most one for each of {inbound.partitions} partitions", param_hint="--processes"
         )
     topics = inbound.name, outbound.name
-    return Order(settings.bootstrap_servers, topics, inbound.partitions, scenario.model_dump(), shards=processes)
+    return Order(settings.connection, topics, inbound.partitions, scenario.model_dump(), shards=processes)
 
 
 async def _load(settings: "Settings", scenario: "Scenario", span: Span, processes: int) -> "tuple[Tally, Begin]":

@@ -175,7 +175,7 @@ async def _play(
         source = await _source(wanted)
     with refusals_told(target):
         space = await room(target)
-        writer = ReplayTarget(target.bootstrap_servers, target.topic_prefix, space, source.partitions, wanted.replay_id)
+        writer = ReplayTarget(target.connection, target.topic_prefix, space, source.partitions, wanted.replay_id)
         player = Player(source, writer, pace, is_shifted=is_shifted, pseudonyms=pseudonyms)
         return await player.play(progress.note, may_append=may_append)
 

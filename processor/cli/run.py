@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from aiokafka import AIOKafkaProducer
 
 from processor import topics
+from processor.access import Access
 from processor.cli.attended import AttendedWorker
 from processor.cli.tally import Reader, connected, disconnect
 from processor.cli.view import Moment, View
@@ -20,7 +21,7 @@ from processor.traffic import DAY_MS, SECOND_MS, Record, Timeline, Traffic
 if TYPE_CHECKING:
     from processor.cli.up import Plan
 
-OURS: Final = ("bootstrap_servers", "partitions", "clock")
+OURS: Final = (*Access.model_fields, "partitions", "clock")
 """The settings that are not the caller's."""
 PARTITIONS: Final = 4
 SIMULATED_DAYS: Final = 7
@@ -56,14 +57,18 @@ async def run(plan: "Plan", view: View, settings: Settings, broker: EmbeddedKafk
         EmbeddedKafkaError: Kafka ended.
     """
     view.starting("creating the topics")
-    settings = settings.model_copy(update={"bootstrap_servers": broker.bootstrap_servers})
+    settings = settings.model_copy(update=dict(Access(bootstrap_servers=broker.bootstrap_servers)))
     await _apply_topics(settings)
     view.starting(f"starting the worker; its log is {worker.log}")
-    worker.begin({variable(name): str(getattr(settings, name)) for name in OURS})
+    worker.begin({variable(name): _as_text(getattr(settings, name)) for name in OURS})
     async with AsyncExitStack() as stack:
         reader = await stack.enter_async_context(connected(settings))
         producer = await stack.enter_async_context(_producer(settings))
         await Run(plan, view, broker, worker, reader, producer, settings.topic_prefix).go()
+
+
+def _as_text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 async def _apply_topics(settings: Settings) -> None:
@@ -76,8 +81,7 @@ async def _apply_topics(settings: Settings) -> None:
 @asynccontextmanager
 async def _producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
     """Give a producer whose default is Kafka's partition for a key."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.bootstrap_servers,
+    producer = settings.connection.producer(
         client_id="janela-up",
         acks="all",
         enable_idempotence=True,

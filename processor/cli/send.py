@@ -172,8 +172,6 @@ def _check(settings: "Settings", side: Side, key: str, wire: bytes) -> None:
 
 
 async def _send(settings: "Settings", topic: str, key: str, wire: bytes, partition: int | None) -> "RecordMetadata":
-    from aiokafka import AIOKafkaProducer
-
     from processor.cli.cluster import partitions_of, refusals_told
     from processor.topics import ClusterError
 
@@ -181,8 +179,7 @@ async def _send(settings: "Settings", topic: str, key: str, wire: bytes, partiti
     if partition is not None and partition >= count:
         raise typer.BadParameter(f"{topic} has {count}, counted from 0", param_hint="--partition")
     # The client's own partitioner is Kafka's default for a key, over as many partitions as there are.
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.bootstrap_servers,
+    producer = settings.connection.producer(
         client_id="janela-send",
         acks="all",
         enable_idempotence=True,

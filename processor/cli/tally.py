@@ -107,11 +107,9 @@ class Tally:
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator["Reader"]:
     """Give a reader of the topics that a worker with these settings has."""
-    servers = settings.bootstrap_servers
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=servers, client_id="janela-up-reader", isolation_level="read_committed"
-    )
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="janela-up-admin")
+    connection = settings.connection
+    consumer = connection.consumer(client_id="janela-up-reader", isolation_level="read_committed")
+    admin = connection.admin(client_id="janela-up-admin")
     try:
         await consumer.start()
         await admin.start()

@@ -128,14 +128,13 @@ async def _watch(settings: "Settings", choice: _Choice) -> None:
 
 @contextlib.asynccontextmanager
 async def _consumer(settings: "Settings", choice: _Choice) -> AsyncIterator["AIOKafkaConsumer"]:
-    from aiokafka import AIOKafkaConsumer, TopicPartition
+    from aiokafka import TopicPartition
 
     from processor.cli.cluster import partitions_of, refusals_told
 
     counts = await partitions_of(settings, choice.topics)
     partitions = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
+    consumer = settings.connection.consumer(
         client_id="janela-watch",
         isolation_level="read_committed",
         auto_offset_reset="earliest",  # where a record was deleted before we came to it, the next one is it

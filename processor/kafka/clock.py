@@ -12,11 +12,12 @@ from contextlib import suppress
 from typing import Final
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError, for_code
 
 from processor.kafka import protocol
+from processor.kafka.connection import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -31,12 +32,12 @@ _OFF_MS: Final = 5 * 60_000
 class BrokerClock:
     """The brokers' time, never ahead of it: what an answer needed to come counts as not yet passed."""
 
-    def __init__(self, bootstrap_servers: str, transactional_id: str, tp: TopicPartition) -> None:
+    def __init__(self, connection: Connection, transactional_id: str, tp: TopicPartition) -> None:
         """Take whom to ask and as whom; `tp` gets the markers of the empty transactions.
 
         Until it is started it goes by the machine's clock.
         """
-        self._bootstrap_servers, self._transactional_id, self._tp = bootstrap_servers, transactional_id, tp
+        self._connection, self._transactional_id, self._tp = connection, transactional_id, tp
         self._began_ms = self._shift_ms = time.time_ns() // 1_000_000 - time.monotonic() * 1000
         self._asked_s = 0.0
         self._keeping: asyncio.Task[None] | None = None
@@ -76,7 +77,7 @@ class BrokerClock:
 
     async def _ask(self) -> None:
         """Ask by a producer of its own: whoever stands still in a round must not keep the time from the others."""
-        asking = AIOKafkaProducer(bootstrap_servers=self._bootstrap_servers, transactional_id=self._transactional_id)
+        asking = self._connection.producer(transactional_id=self._transactional_id)
         async with asyncio.timeout(_ANSWER_S):
             try:
                 await asking.start()

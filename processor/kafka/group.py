@@ -1,15 +1,15 @@
 """Who is in a consumer group."""
 
-from aiokafka.admin import AIOKafkaAdminClient
+from processor.kafka.connection import Connection
 
 
-async def clients_of(bootstrap_servers: str, group: str) -> set[str]:
+async def clients_of(connection: Connection, group: str) -> set[str]:
     """Give the client ids of the members of a group; there are none where it does not exist.
 
     Raises:
         KafkaError: The cluster does not answer, or refuses to.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin = connection.admin()
     await admin.start()
     try:
         descriptions = await admin.describe_consumer_groups([group])

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
+
+from processor.kafka.connection import Connection
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,11 @@ NO_ENDS = LogEnds(0, {})
 class LogReader:
     """Two clients without a group: one sees every record, the other only committed ones."""
 
-    def __init__(self, bootstrap_servers: str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, connection: Connection, now_ms: Callable[[], int]) -> None:
         """Make the clients, which needs a running loop; `now_ms` tells the time of what is asked."""
         self._now_ms = now_ms
-        self._all = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
-        self._committed = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, isolation_level="read_committed")
+        self._all = connection.consumer()
+        self._committed = connection.consumer(isolation_level="read_committed")
 
     async def start(self) -> None:
         """Connect."""

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced, for_code
 from aiokafka.structs import OffsetAndMetadata
@@ -23,6 +23,7 @@ from aiokafka.structs import OffsetAndMetadata
 from processor.failpoints import failpoint
 from processor.kafka import protocol
 from processor.kafka.batch import BATCH_BYTES_MAX, Batch
+from processor.kafka.connection import Connection
 from processor.kafka.protocol import Membership
 
 _RETRY_S = 0.01  # aiokafka waits 100 ms before it tries again what the broker can't do yet
@@ -39,14 +40,13 @@ class TransactionError(Exception):
 class TransactionalProducer:
     """Commits rounds, one at a time, each under the membership with which it was decided."""
 
-    def __init__(self, bootstrap_servers: str, group: str, transactional_id: str, timeout_ms: int) -> None:
+    def __init__(self, connection: Connection, group: str, transactional_id: str, timeout_ms: int) -> None:
         """Take where to and as whom; `timeout_ms` is the transaction's, and its steps must end before it."""
         self.transactional_id = transactional_id
         self._group = group
         self._limit_s = timeout_ms / 1000 * 0.8
         self._hanging_s = timeout_ms / 1000 * 2  # by then its coordinator has ended any transaction that it knows of
-        self._kafka = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers,
+        self._kafka = connection.producer(
             transactional_id=transactional_id,
             transaction_timeout_ms=timeout_ms,
             acks="all",
@@ -231,12 +231,8 @@ def _failure(delivery: "asyncio.Future[object]") -> BaseException | None:
     return None if delivery.cancelled() else delivery.exception()
 
 
-async def end_transaction_of(bootstrap_servers: str, transactional_id: str, timeout_ms: int) -> None:
+async def end_transaction_of(connection: Connection, transactional_id: str, timeout_ms: int) -> None:
     """End the transaction that a worker which is gone left open, by starting a producer in its name."""
-    successor = AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers,
-        transactional_id=transactional_id,
-        transaction_timeout_ms=timeout_ms,
-    )
+    successor = connection.producer(transactional_id=transactional_id, transaction_timeout_ms=timeout_ms)
     await successor.start()
     await successor.stop()

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from processor.kafka.connection import Connection
 from processor.load.scenario import Scenario
 from processor.load.sending import Loop
 from processor.load.shard import Shard
@@ -32,7 +33,7 @@ class CrewError(Exception):
 class Order(msgspec.Struct):
     """What to send and where to."""
 
-    bootstrap_servers: str
+    connection: Connection
     topics: tuple[str, str]
     """Names of the topics, inbound first."""
     partitions: int
@@ -67,7 +68,7 @@ async def follow(
 
 
 async def _alone(order: Order, begin: Callable[[], Begin], on_tally: OnTally, stopped: asyncio.Event) -> Tally:
-    loop = Loop(order.bootstrap_servers, order.topics, order.partitions)
+    loop = Loop(order.connection, order.topics, order.partitions)
     shard = Shard(Scenario(**order.scenario), 0, order.partitions, order.shard, order.shards)
     watching = [asyncio.create_task(_stop_when(stopped, loop)), asyncio.create_task(_tell(loop, on_tally))]
     try:
@@ -181,7 +182,7 @@ async def main() -> None:
     if not (line := await reader.readline()):
         return
     order = msgspec.json.decode(line, type=Order)
-    loop = Loop(order.bootstrap_servers, order.topics, order.partitions)
+    loop = Loop(order.connection, order.topics, order.partitions)
     shard = Shard(Scenario(**order.scenario), 0, order.partitions, order.shard, order.shards)
     await loop.connect()
     try:

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from processor.access import Allowed
 from processor.core.events import FREE_FORM_TYPES, OPENING_TYPES
-from processor.settings import FOUND_LENGTH_MAX, Allowed, SettingsError, Share, Whole, allowed
+from processor.settings import FOUND_LENGTH_MAX, SettingsError, Share, Whole, allowed
 
 DAY_SECONDS: Final = 86_400
 CAMPAIGN_CONTACTS: Final = 500_000

@@ -13,10 +13,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from processor.kafka.batch import BATCH_BYTES_MAX, Batch
+from processor.kafka.connection import Connection
 from processor.load.shard import Made, Shard
 from processor.load.tally import Tally
 
@@ -69,7 +70,7 @@ class Lane:
 class Loop:
     """Follows a shard's schedule."""
 
-    def __init__(self, bootstrap_servers: str, topics: tuple[str, str], partitions: int) -> None:
+    def __init__(self, connection: Connection, topics: tuple[str, str], partitions: int) -> None:
         """Take where to: the names of the two topics, inbound first, and how many partitions each has."""
         self.tally = Tally(by_topic=dict.fromkeys(topics, 0))
         self._topics = topics
@@ -77,8 +78,7 @@ class Loop:
         self._with_records: set[int] = set()
         self._stopped = asyncio.Event()
         self._shift_us = 0
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers,
+        self._producer = connection.producer(
             client_id="janela-load",
             acks="all",
             enable_idempotence=True,

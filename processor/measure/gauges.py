@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
 from aiokafka.errors import GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError
 
 from processor.settings import Settings
@@ -62,11 +61,11 @@ class Lag:
 
     def __init__(self, settings: Settings) -> None:
         """Take the group and its topics; needs a running loop."""
-        ours, servers = names(settings), settings.bootstrap_servers
+        ours, connection = names(settings), settings.connection
         self._group = settings.app_id
         self._tps = [TopicPartition(ours[name], n) for name in INPUTS for n in range(settings.partitions)]
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, client_id="janela-measure-lag")
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="janela-measure-lag")
+        self._consumer = connection.consumer(client_id="janela-measure-lag")
+        self._admin = connection.admin(client_id="janela-measure-lag")
 
     async def start(self) -> None:
         """Connect."""

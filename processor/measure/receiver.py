@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from processor.codec.times import parse_time
 from processor.load.crew import Begin
@@ -94,8 +94,7 @@ class Receiver:
         self._topics = {name: topic for topic, name in names(settings).items() if topic in OUTPUTS}
         self._partitions = settings.partitions
         self._delivery = delivery
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers,
+        self._consumer = settings.connection.consumer(
             client_id="janela-measure",
             isolation_level="read_committed",
             enable_auto_commit=False,

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from processor.codec.keys import partition_of
 from processor.kafka.batch import BATCH_BYTES_MAX
+from processor.kafka.connection import Connection
 from processor.replay.records import SIDES, StoredRecord, is_at_home
 from processor.replay.topics import INPUT
 from processor.settings import Settings
@@ -83,16 +84,15 @@ class ReplayTarget:
     """Writes records in transactions, a `flush` each; what was written before is left out."""
 
     def __init__(
-        self, bootstrap_servers: str, topic_prefix: str, room: Room, source_partitions: int, replay_id: str
+        self, connection: Connection, topic_prefix: str, room: Room, source_partitions: int, replay_id: str
     ) -> None:
         """Take where to; `source_partitions` tells whether a record lay where its key belongs."""
         self.written = self.before = self.pending = 0
-        self._servers, self._prefix = bootstrap_servers, topic_prefix
+        self._connection, self._prefix = connection, topic_prefix
         self.room = room
         self._partitions, self._source_partitions = room.partitions, source_partitions
         self._id = replay_id.encode()
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers,
+        self._producer = connection.producer(
             client_id="janela-replay",
             # one target has one writer of a replay: whoever starts it again takes over
             transactional_id=f"janela-replay-{topic_prefix}{replay_id}",
@@ -121,9 +121,7 @@ class ReplayTarget:
         """
         await self._producer.start()
         before = Before()
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._servers, isolation_level="read_committed", enable_auto_commit=False
-        )
+        consumer = self._connection.consumer(isolation_level="read_committed", enable_auto_commit=False)
         await consumer.start()
         try:
             tps = list(self._tps.values())

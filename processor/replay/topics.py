@@ -8,6 +8,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from processor.kafka.connection import Connection
 from processor.replay.records import Side, StoredRecord, Timed, event_time_ms
 from processor.replay.selection import Selection
 from processor.settings import Settings
@@ -29,16 +30,16 @@ async def topic_source(settings: Settings, selection: Selection) -> "TopicSource
         ClusterError: A topic is missing, or the two have not the same number of partitions.
     """
     partitions = (await input_topics(settings))[0].partitions
-    return TopicSource(settings.bootstrap_servers, settings.topic_prefix, partitions, selection)
+    return TopicSource(settings.connection, settings.topic_prefix, partitions, selection)
 
 
 class TopicSource:
     """The input topics under a prefix. Its ends are those of the moment when it is first read."""
 
-    def __init__(self, bootstrap_servers: str, topic_prefix: str, partitions: int, selection: Selection) -> None:
+    def __init__(self, connection: Connection, topic_prefix: str, partitions: int, selection: Selection) -> None:
         """Take where they are, and which records are asked for."""
         self.partitions = partitions
-        self._servers, self._prefix, self._selection = bootstrap_servers, topic_prefix, selection
+        self._connection, self._prefix, self._selection = connection, topic_prefix, selection
         self._ends: dict[TopicPartition, int] = {}
 
     async def chunks(self) -> AsyncIterator[list[Timed]]:
@@ -48,8 +49,7 @@ class TopicSource:
             ClusterError: Nothing comes, and the end is not reached.
             KafkaError: The cluster does not answer, or refuses to.
         """
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._servers,
+        consumer = self._connection.consumer(
             client_id="janela-replay",
             isolation_level="read_committed",
             enable_auto_commit=False,

@@ -40,6 +40,7 @@ def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
     app = App(
         settings.app_id,
         broker=";".join(f"{transport.SCHEME}://{server}" for server in settings.bootstrap_servers.split(",")),
+        broker_credentials=engine.connection.faust_credentials(),
         broker_client_id=engine.transactional_id,
         consumer_group_instance_id=settings.instance_id if settings.membership == "static" else None,
         agent_supervisor=mode.CrashingSupervisor,

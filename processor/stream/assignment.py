@@ -128,7 +128,7 @@ class Assignment:
         failpoint("assigned")
         if not starting:
             return
-        restorer = Restorer(engine.settings.bootstrap_servers, engine.names, engine.log_reader, self._free)
+        restorer = Restorer(engine.connection, engine.names, engine.log_reader, self._free)
         async for partition, state in restorer.restore(list(starting), engine.watcher.on_restore_read):
             progress, positions = starting[partition]
             # only what is committed counts: a worker that died in a partition's first transaction leaves records too

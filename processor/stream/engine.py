@@ -50,6 +50,7 @@ class Engine:
     def __init__(self, settings: Settings, watcher: Watcher | None = None) -> None:
         """Take the settings, and whom to tell; nothing is connected before the first assignment."""
         self.settings = settings
+        self.connection = settings.connection
         self.policy = settings.policy()
         self.names = topics.names(settings)
         prefix = secrets.token_hex(16)
@@ -57,7 +58,7 @@ class Engine:
         """What the process signs its transactions with; none comes twice."""
         self.consumer: Consumer
         dead_letters = TopicPartition(self.names["dead-letters"], 0)
-        self.clock = BrokerClock(settings.bootstrap_servers, f"{self.transactional_id}-clock", dead_letters)
+        self.clock = BrokerClock(self.connection, f"{self.transactional_id}-clock", dead_letters)
         self.log_reader: LogReader
         self.counts: Counter[str] = Counter()
         """records, outputs and transactions committed by this process."""
@@ -174,21 +175,21 @@ class Engine:
 
     async def end_transaction_of(self, writer: str) -> None:
         """End the open transaction of a worker that is gone; leaves one alone that is still in the group."""
-        members = await clients_of(self.settings.bootstrap_servers, self.settings.app_id)
+        members = await clients_of(self.connection, self.settings.app_id)
         if writer in members or writer == self.transactional_id:
             return
         log.info("stream.open-transaction-ended", writer=writer)
         self.watcher.on_transaction_ended()
-        await end_transaction_of(self.settings.bootstrap_servers, writer, self.settings.transaction_timeout_ms)
+        await end_transaction_of(self.connection, writer, self.settings.transaction_timeout_ms)
 
     async def _connect(self) -> None:
         """Start the producer first: it ends what this instance's last process left open."""
         if not self._is_connected:
             settings = self.settings
             self.producer = TransactionalProducer(
-                settings.bootstrap_servers, settings.app_id, self.transactional_id, settings.transaction_timeout_ms
+                self.connection, settings.app_id, self.transactional_id, settings.transaction_timeout_ms
             )
-            self.log_reader = LogReader(settings.bootstrap_servers, self.clock.now_ms)
+            self.log_reader = LogReader(self.connection, self.clock.now_ms)
             await self.producer.start()
             if settings.clock == "live":
                 await self.clock.start()

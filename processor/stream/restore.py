@@ -18,6 +18,7 @@ from processor.codec.state import StateError, decode_consents, decode_window
 from processor.core.consent import Consents
 from processor.core.window import Window
 from processor.failpoints import failpoint, restore_moved
+from processor.kafka.connection import Connection
 from processor.kafka.log import LogReader
 
 log = structlog.get_logger(__name__)
@@ -45,13 +46,13 @@ class Restorer:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        connection: Connection,
         names: dict[str, str],
         log_reader: LogReader,
         end_open_transaction: Callable[[int], Awaitable[None]],
     ) -> None:
         """Take where to read, and how to free a partition."""
-        self._bootstrap_servers = bootstrap_servers
+        self._connection = connection
         self._window_state, self._consent_state = names["window-state"], names["consent-state"]
         self._log_reader = log_reader
         self._end_open_transaction = end_open_transaction
@@ -64,8 +65,7 @@ class Restorer:
         Raises:
             RestoreError: A record can't be read.
         """
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
+        consumer = self._connection.consumer(
             isolation_level="read_committed",
             max_partition_fetch_bytes=4 * 1024 * 1024,
             enable_auto_commit=False,

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
+from pydantic import SecretStr
 
 from processor import topics
 from processor.audit.verdict import OUTPUTS
@@ -46,6 +46,7 @@ def environment(settings: Settings, instance_id: str, **more: object) -> dict[st
     """Give the environment of a worker: what is set in these settings, and nothing of whoever runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("JANELA_")}
     chosen = {name: getattr(settings, name) for name in settings.model_fields_set} | {"instance_id": instance_id}
+    chosen |= {name: it.get_secret_value() for name, it in chosen.items() if isinstance(it, SecretStr)}
     quiet = {"ops_address": ""}  # workers of one machine would have to share the default
     ours = {f"JANELA_{name.upper()}": str(value) for name, value in (quiet | chosen | more).items()}
     return kept | ours | {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
@@ -124,11 +125,9 @@ class Stage:
         self.settings, self.folder = settings, folder
         self.names = topics.names(settings)
         self.workers: list[Worker] = []
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
-        self._all = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers)
-        self._committed = AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers, isolation_level="read_committed"
-        )
+        self._admin = settings.connection.admin()
+        self._all = settings.connection.consumer()
+        self._committed = settings.connection.consumer(isolation_level="read_committed")
 
     @classmethod
     @asynccontextmanager
@@ -172,8 +171,7 @@ class Stage:
 
         `timestamp_ms` gives each its timestamp, None for now; it counts only where topics keep what producers say.
         """
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self.settings.bootstrap_servers,
+        producer = self.settings.connection.producer(
             acks="all",
             enable_idempotence=True,
             max_batch_size=512 * 1024,
@@ -252,8 +250,7 @@ class Stage:
     async def records(self, *names: str) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Read topics of the contract from start to end, committed records only."""
         tps, ends = self.tps(*names), await self.ends(*names)
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.settings.bootstrap_servers,
+        consumer = self.settings.connection.consumer(
             isolation_level="read_committed",
             enable_auto_commit=False,
             max_partition_fetch_bytes=4 * 1024 * 1024,

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from processor.embedded import EmbeddedKafka
 from processor.kafka import clock as clock_module
 from processor.kafka.clock import BrokerClock
+from processor.kafka.connection import Connection
 from tests.chaos.harness import patience
 
 HOUR_MS = 3_600_000
@@ -41,7 +42,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 async def clock(machine: Machine, kafka: EmbeddedKafka, topic_prefix: str) -> AsyncIterator[BrokerClock]:
     assert machine.off_ms
     tp = await stamped(kafka, topic_prefix)
-    clock = BrokerClock(kafka.bootstrap_servers, f"{topic_prefix}w-clock", tp)
+    clock = BrokerClock(Connection(kafka.bootstrap_servers), f"{topic_prefix}w-clock", tp)
     await clock.start()
     yield clock
     await clock.stop()
@@ -100,6 +101,6 @@ async def test_without_an_answer_it_goes_on_by_the_last_one(
 
 
 async def test_brokers_that_do_not_tell_are_an_error_at_the_start(topic_prefix: str) -> None:
-    clock = BrokerClock("127.0.0.1:1", f"{topic_prefix}w-clock", TopicPartition(f"{topic_prefix}none", 0))
+    clock = BrokerClock(Connection("127.0.0.1:1"), f"{topic_prefix}w-clock", TopicPartition(f"{topic_prefix}none", 0))
     with pytest.raises(KafkaError):
         await clock.start()

@@ -41,7 +41,7 @@ async def test_a_partition_that_is_ready_is_read_no_further_while_another_waits(
         dead = AIOKafkaProducer(
             bootstrap_servers=settings.bootstrap_servers, transactional_id=f"{settings.app_id}-dead"
         )
-        log_reader = LogReader(settings.bootstrap_servers, lambda: 0)
+        log_reader = LogReader(settings.connection, lambda: 0)
         for client in (owner, dead, log_reader):
             await client.start()
         await owner.send_and_wait(topic, window(1), key=b"w:1:a", partition=0)
@@ -54,7 +54,7 @@ async def test_a_partition_that_is_ready_is_read_no_further_while_another_waits(
             freed.append(partition)
             await dead.abort_transaction()
 
-        restorer = Restorer(settings.bootstrap_servers, stage.names, log_reader, end_open_transaction)
+        restorer = Restorer(settings.connection, stage.names, log_reader, end_open_transaction)
         restored: dict[int, RestoredState] = {}
         async for partition, state in restorer.restore([0, 1]):
             restored[partition] = state

@@ -31,6 +31,7 @@ from faust.types import ConsumerMessage
 from processor.embedded import EmbeddedKafka
 from processor.kafka import protocol
 from processor.kafka.batch import Batch
+from processor.kafka.connection import Connection
 from processor.kafka.fetched import FetchedRecords
 from processor.kafka.producer import Committed, TransactionalProducer, TransactionError
 from processor.kafka.protocol import ExactRequest, Membership
@@ -183,7 +184,9 @@ class Member:
         self.membership = Membership(coordinator.generation, coordinator.member_id, None)
 
     async def producer(self, name: str = "a") -> TransactionalProducer:
-        producer = TransactionalProducer(self.bootstrap_servers, self.group, f"{self.group}-{name}", TIMEOUT_MS)
+        producer = TransactionalProducer(
+            Connection(self.bootstrap_servers), self.group, f"{self.group}-{name}", TIMEOUT_MS
+        )
         await producer.start()
         self._started.append(producer)
         return producer

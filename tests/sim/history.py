@@ -22,8 +22,7 @@ from unittest.mock import patch
 from aiokafka import TopicPartition
 from aiokafka.record.default_records import DefaultRecord
 
-from processor.kafka import clock, group, protocol
-from processor.kafka import log as log_module
+from processor.kafka import clock, connection, protocol
 from processor.kafka import producer as producer_module
 from processor.settings import Settings
 from processor.stream import assignment, engine, loop, owner, restore
@@ -65,12 +64,10 @@ def play(seed: int) -> Story:
 def simulation() -> Iterator[None]:
     """Put the cluster in memory, virtual time and virtual deaths in the place of the real ones."""
     world = {
-        (producer_module, "AIOKafkaProducer"): _on_cluster(ProducerClient),
-        (clock, "AIOKafkaProducer"): _on_cluster(ProducerClient),
+        (connection, "AIOKafkaProducer"): _on_cluster(ProducerClient),
         (protocol, "FencedSender"): FencedSender,
-        (log_module, "AIOKafkaConsumer"): _on_cluster(ConsumerClient),
-        (restore, "AIOKafkaConsumer"): _on_cluster(ConsumerClient),
-        (group, "AIOKafkaAdminClient"): _on_cluster(AdminClient),
+        (connection, "AIOKafkaConsumer"): _on_cluster(ConsumerClient),
+        (connection, "AIOKafkaAdminClient"): _on_cluster(AdminClient),
         (engine, "os"): SimpleNamespace(_exit=_exit),
         (engine, "gc"): SimpleNamespace(unfreeze=lambda: None, collect=lambda: 0, freeze=lambda: None),
         (engine, "secrets"): SimpleNamespace(token_hex=lambda size: f"{_current().chance.getrandbits(8 * size):x}"),

@@ -42,6 +42,16 @@ CLOCK_READS = {"now", "today", "utcnow"}
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 """The methods of a logger that write a line."""
 
+CLIENTS = {
+    "AIOKafkaAdminClient",
+    "AIOKafkaClient",
+    "AIOKafkaConnection",
+    "AIOKafkaConsumer",
+    "AIOKafkaProducer",
+    "create_conn",
+}
+"""All that connects to a broker."""
+
 RULE_ID = re.compile(r"\b[WSE]\d{1,2}a?\b")
 
 PLACES = (
@@ -92,6 +102,14 @@ def logged(source: str) -> Iterator[tuple[str, str]]:
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[name, *_]) if level in LEVELS:
                 yield name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else "", level
+
+
+def clients(source: str) -> Iterator[str]:
+    """Yield where a module makes a client of Kafka's by itself."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in CLIENTS:
+                yield f"{_line(node)} makes an {name}"
 
 
 def missing_docstring(source: str) -> Iterator[str]:

@@ -51,6 +51,12 @@ def test_a_print_is_found_and_writing_into_a_file_is_not() -> None:
     assert list(checks.prints("console.print(1)\nprint(1, file=self.log)")) == []
 
 
+def test_a_client_that_is_made_is_found_and_one_that_is_named_is_not() -> None:
+    source = "async def f(consumer: AIOKafkaConsumer):\n    AIOKafkaProducer(acks=1)\n    aiokafka.AIOKafkaClient()"
+    assert list(checks.clients(source)) == ["line 2 makes an AIOKafkaProducer", "line 3 makes an AIOKafkaClient"]
+    assert list(checks.clients("connection.producer(acks=1)")) == []
+
+
 def test_a_comment_does_not_stand_for_a_docstring() -> None:
     assert list(checks.missing_docstring("# what it is for\nx = 1")) == ["has no docstring"]
     assert list(checks.missing_docstring('"""What it is for."""')) == []

@@ -55,6 +55,12 @@ def test_only_the_command_line_prints() -> None:
     assert faults(silent, checks.prints) == []
 
 
+def test_every_client_of_kafka_is_made_in_one_place_so_that_all_come_the_same_way() -> None:
+    made = faults(modules("processor"), checks.clients)
+    assert {line.partition(":")[0] for line in made} == {"processor/kafka/connection.py"}
+    assert len(made) == 4
+
+
 def test_every_line_that_is_logged_is_in_the_catalogue_and_no_other_is_there() -> None:
     found = {line for path in modules("processor") for line in checks.logged(path.read_text("utf-8"))}
     assert found == {(name, event.level) for name, event in EVENTS.items()}

@@ -5,6 +5,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
+from processor.kafka.connection import Connection
 from processor.kafka.log import LogReader
 
 TP = TopicPartition("messages.inbound", 0)
@@ -12,7 +13,7 @@ TP = TopicPartition("messages.inbound", 0)
 
 async def test_the_ends_of_logs_count_from_before_the_question() -> None:
     """What is written while the answer is on its way may lie before the moment at which it comes."""
-    reader = LogReader("127.0.0.1:1", lambda: time.time_ns() // 1_000_000)
+    reader = LogReader(Connection("127.0.0.1:1"), lambda: time.time_ns() // 1_000_000)
     answered_ms: list[int] = []
 
     async def end_offsets(tps: list[TopicPartition]) -> dict[TopicPartition, int]:

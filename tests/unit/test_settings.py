@@ -114,9 +114,9 @@ def test_an_unknown_variable_is_an_error_that_names_the_nearest(
 
 
 def test_an_unknown_key_is_an_error_that_does_not_show_what_may_be_a_secret() -> None:
-    assert lines_of('sasl_password = "hunter2"\n"partitons" = 4') == [
+    assert lines_of('zookeeper = "hunter2"\n"partitons" = 4') == [
         "partitons (file janela.toml): no setting has this name; did you mean partitions?",
-        "sasl_password (file janela.toml): no setting has this name",
+        "zookeeper (file janela.toml): no setting has this name",
     ]
 
 

@@ -6,14 +6,15 @@ partitions can't be mended in place at all.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from processor import contract
 from processor.contract import TopicSpecification
@@ -105,7 +106,7 @@ async def apply(settings: Settings, *, replication_factor: int | None = None) ->
         BrokerAwayError: No broker answers, or none leads the new partitions in time.
         ClusterError: The cluster refuses to create a topic; the others may have been created.
     """
-    async with _admin(settings, CREATE_SECONDS) as admin:
+    async with asking(settings, CREATE_SECONDS) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
         existing = {topic["topic"] for topic in await admin.describe_topics()}
         missing = [topic for topic in contract.topics() if settings.topic_prefix + topic.name not in existing]
@@ -122,7 +123,7 @@ async def survey(settings: Settings) -> Cluster:
         BrokerAwayError: No broker answers.
         ClusterError: The cluster refuses to answer.
     """
-    async with _admin(settings, ANSWER_SECONDS) as admin:
+    async with asking(settings) as admin:
         brokers = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
         wanted = {*names(settings).values(), *INTERNAL_TOPICS}
         # all topics of the cluster: to ask for one by name would create it, where brokers do so by themselves
@@ -304,27 +305,57 @@ def _internal_problems(cluster: Cluster) -> Iterator[Problem]:
 
 
 @asynccontextmanager
-async def _admin(settings: Settings, seconds: int) -> AsyncIterator[AIOKafkaAdminClient]:
+async def asking(settings: Settings, seconds: int = ANSWER_SECONDS) -> AsyncIterator[AIOKafkaAdminClient]:
     """Connect, and turn whatever the client raises inside into a `ClusterError`."""
     admin = settings.connection.admin(request_timeout_ms=seconds * 1000)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await admin.start()
-        async with asyncio.timeout(seconds):
+        async with _told(settings, admin._client, admin.start(), seconds):
             yield admin
-    except TimeoutError:
-        raise BrokerAwayError(_away(settings, "no answer in time")) from None
-    except KafkaError as error:
-        if error.retriable:
-            raise BrokerAwayError(_away(settings, type(error).__name__)) from error
-        raise ClusterError(f"the cluster refuses: {_words(error)}") from error
     finally:
         await admin.close()
 
 
+@asynccontextmanager
+async def asking_brokers(settings: Settings) -> AsyncIterator[AIOKafkaClient]:
+    """Connect as `asking` does, for requests of one's own."""
+    client = settings.connection.client(request_timeout_ms=ANSWER_SECONDS * 1000)
+    try:
+        async with _told(settings, client, client.bootstrap(), ANSWER_SECONDS):
+            yield client
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def _told(
+    settings: Settings, client: AIOKafkaClient, connecting: Awaitable[None], seconds: int
+) -> AsyncIterator[None]:
+    """Wait for the connection, and bound what is done with it; where brokers let us not in, say why."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await connecting
+        if not client.cluster.brokers():
+            raise KafkaConnectionError("the cluster names no broker")
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise await _refused_or_away(settings, "no answer in time") from None
+    except KafkaError as error:
+        if error.retriable:
+            raise await _refused_or_away(settings, type(error).__name__) from error
+        raise ClusterError(f"the cluster refuses: {_words(error)}") from error
+
+
+async def _refused_or_away(settings: Settings, reason: str) -> ClusterError:
+    if refusal := await settings.connection.refusal():
+        return ClusterError(f"no way into the cluster: {refusal}")
+    return BrokerAwayError(_away(settings, reason))
+
+
 def _away(settings: Settings, reason: str) -> str:
     return (
-        f"no Kafka broker: found none at {settings.bootstrap_servers} ({reason}), expected one; start it"
+        f"no Kafka broker: found none at {settings.bootstrap_servers} ({reason}, by {settings.security_protocol}),"
+        " expected one; start it"
         f" (`janela kafka` has one) or set {variable('bootstrap_servers')}"
     )
 
@@ -364,7 +395,7 @@ def _new_topic(topic: TopicSpecification, settings: Settings, brokers: int, repl
 
 
 async def _wait_for_leaders(admin: AIOKafkaAdminClient, created: set[str]) -> None:
-    """Wait until the brokers' metadata has each new partition with a leader; `_admin` bounds the wait."""
+    """Wait until the brokers' metadata has each new partition with a leader; `asking` bounds the wait."""
     while created:
         topics = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()}
         if all(topics.get(name) and all(partition["leader"] >= 0 for partition in topics[name]) for name in created):

@@ -1,4 +1,4 @@
-"""`janela topics`: create the contract's topics, check them, list them.
+"""`janela topics`: create the contract's topics, check them, list them, say who needs which rights.
 
 Exit codes of all three verbs: 0 fine, 1 warnings where ``--strict`` asks for none, 2 errors. A table is for a
 terminal; elsewhere each row is a line, so that grep finds it whole.
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from processor import contract, topics
+from processor.cli.acls import EXAMPLES, topics_acls
 from processor.settings import Settings, SettingsError
 
 FINE: Final = 0
@@ -59,6 +60,9 @@ janela topics list --json | jq -r '.topics[] | select(.exists) | .name'
 
 Exit codes: 0 fine, also where topics are missing; 2 no broker."""
 _Result = TypeVar("_Result")
+
+
+topics_app.command("acls", epilog=EXAMPLES)(topics_acls)
 
 
 @topics_app.command("apply", epilog=_APPLY_EXAMPLES)

@@ -81,7 +81,7 @@ class EmbeddedKafka:
             props: go last into `server.properties`. {port}, {control} and {extra} in them become the node's
                 ports.
             tls: how the readiness check speaks to {port}, where `props` put TLS on it.
-            scram: users and passwords (SCRAM-SHA-512) that a new cluster knows; for data that exists they do
+            scram: users and passwords (SCRAM) that a new cluster knows; for data that exists they do
                 nothing.
             class_archive: whether to use and make the cached class archive.
             on_fetch: is told how the fetch of Kafka's jars goes on, from other threads.

@@ -13,6 +13,7 @@ from processor.embedded.errors import EmbeddedKafkaError
 from processor.embedded.folder import Cluster
 from processor.embedded.properties import kafka_id
 from processor.embedded.runtime import Runtime
+from processor.embedded.security import SCRAM
 
 CHECKPOINT = "bootstrap.checkpoint"
 
@@ -22,7 +23,7 @@ def format_storage(
 ) -> None:
     """Format the nodes' folders, which hold a `server.properties` each.
 
-    `scram` names users and passwords that the cluster knows from its first moment (SCRAM-SHA-512).
+    `scram` names users and passwords that the cluster knows from its first moment (SCRAM, of both lengths).
 
     Raises:
         EmbeddedKafkaError: Kafka's own tool refused.
@@ -51,7 +52,10 @@ def kafka_uuid() -> str:
 
 def _let_kafka_format(runtime: Runtime, cluster_id: str, folder: Path, scram: Sequence[tuple[str, str]]) -> Path:
     users = [
-        word for user, password in scram for word in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]")
+        word
+        for user, password in scram
+        for mechanism in SCRAM
+        for word in ("--add-scram", f"{mechanism}=[name={user},password={password}]")
     ]
     command = runtime.command(
         "kafka.tools.StorageTool",

@@ -10,13 +10,19 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 from msgspec import Struct
 
+from processor.kafka import refusals
 from processor.kafka.security import ClientCredentials, Login, Password, Tls, TokenFile
 from processor.kafka.tokens import FetchedTokens, KeptTokens
 
 if TYPE_CHECKING:
     from faust.types.auth import CredentialsT
+
+_ANSWER_MS = 3000
 
 
 class Connection(Struct, frozen=True):
@@ -67,6 +73,25 @@ class Connection(Struct, frozen=True):
     def client(self, **options: Any) -> AIOKafkaClient:
         """Make a client for requests of one's own."""
         return AIOKafkaClient(**self.options(), **options)
+
+    async def refusal(self) -> str:
+        """Say why brokers that are there let us not in, or whom we can't believe; empty where it is not for that."""
+        for server in self.bootstrap_servers.split(","):
+            host, _, port = server.strip().rpartition(":")
+            options = self.options()
+            del options["bootstrap_servers"]
+            try:
+                link = await create_conn(host.strip("[]"), int(port), request_timeout_ms=_ANSWER_MS, **options)
+                try:
+                    # a broker that refuses a token says so where aiokafka does not look, and then answers nothing
+                    if not (await link.send(MetadataRequest([]))).brokers:
+                        return f"{server.strip()}: the broker refuses the token (oauth_token_file or oauth_token_url)"
+                finally:
+                    link.close()
+            except (OSError, KafkaError, TimeoutError) as error:
+                if told := refusals.told(error, self.protocol):
+                    return f"{server.strip()}: {told}"
+        return ""
 
     def faust_credentials(self) -> "CredentialsT | None":
         """Give the same in Faust's words; None where nothing is asked for.

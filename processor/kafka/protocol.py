@@ -1,4 +1,4 @@
-"""Six requests of Kafka's protocol that aiokafka 0.14 does not speak, and a sender that uses the first two.
+"""Eight requests of Kafka's protocol that aiokafka 0.14 does not speak, and a sender that uses the first two.
 
 * TxnOffsetCommit v3 (KIP-447) bears generation and member: the broker refuses the offsets of a worker that has lost
   its partitions.
@@ -7,6 +7,7 @@
 * OffsetFetch v7 can ask for stable offsets: none that a transaction still under way may move.
 * DescribeProducers and ListTransactions (KIP-664) tell whose transaction is open on a partition.
 * DescribeTransactions (KIP-664) tells when a transaction began, by its coordinator's clock.
+* Metadata v8 and DescribeGroups v3 (KIP-430) tell what we are allowed to do.
 """
 
 # mypy: disable-error-code="misc"
@@ -21,13 +22,16 @@ from aiokafka.producer import sender as aiokafka_sender
 from aiokafka.producer.transaction_manager import PidAndEpoch
 from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.types import (
+    Array,
     Boolean,
+    Bytes,
     CompactArray,
     CompactString,
     Int16,
     Int32,
     Int64,
     Schema,
+    String,
     TaggedFields,
 )
 from msgspec import Struct
@@ -44,6 +48,7 @@ class Membership(Struct, frozen=True):
 
 
 _text = CompactString("utf-8")
+_plain = String("utf-8")
 _TAGS = ("tags", TaggedFields)
 
 
@@ -193,6 +198,58 @@ class DescribeTransactionsRequest(RequestStruct):
     API_KEY, API_VERSION, FLEXIBLE_VERSION = 65, 0, True
     RESPONSE_TYPE = _DescribeTransactionsResponse
     SCHEMA = Schema(("transactional_ids", CompactArray(_text)), _TAGS)
+
+
+class _MetadataResponse(Response):
+    API_KEY, API_VERSION = 3, 8
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("brokers", Array(("node_id", Int32), ("host", _plain), ("port", Int32), ("rack", _plain))),
+        ("cluster_id", _plain), ("controller_id", Int32),
+        ("topics", Array(
+            ("error_code", Int16), ("topic", _plain), ("is_internal", Boolean),
+            ("partitions", Array(
+                ("error_code", Int16), ("partition", Int32), ("leader", Int32), ("leader_epoch", Int32),
+                ("replicas", Array(Int32)), ("in_sync", Array(Int32)), ("offline", Array(Int32)),
+            )),
+            ("authorized_operations", Int32),
+        )),
+        ("authorized_operations", Int32),
+    )  # fmt: skip
+
+
+class MetadataRequest(RequestStruct):
+    """A question about topics, and what we may do with each; does not create what is not there."""
+
+    API_KEY, API_VERSION = 3, 8
+    RESPONSE_TYPE = _MetadataResponse
+    SCHEMA = Schema(
+        ("topics", Array(_plain)), ("allow_creation", Boolean),
+        ("with_rights_on_cluster", Boolean), ("with_rights_on_topics", Boolean),
+    )  # fmt: skip
+
+
+class _DescribeGroupsResponse(Response):
+    API_KEY, API_VERSION = 15, 3
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("groups", Array(
+            ("error_code", Int16), ("group", _plain), ("state", _plain), ("type", _plain), ("protocol", _plain),
+            ("members", Array(
+                ("member_id", _plain), ("client_id", _plain), ("host", _plain), ("metadata", Bytes),
+                ("assignment", Bytes),
+            )),
+            ("authorized_operations", Int32),
+        )),
+    )  # fmt: skip
+
+
+class DescribeGroupsRequest(RequestStruct):
+    """A question about groups, and what we may do with each."""
+
+    API_KEY, API_VERSION = 15, 3
+    RESPONSE_TYPE = _DescribeGroupsResponse
+    SCHEMA = Schema(("groups", Array(_plain)), ("with_rights", Boolean))
 
 
 class ExactRequest:

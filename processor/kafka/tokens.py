@@ -7,8 +7,10 @@ sessions with their tokens (`connections.max.reauth.ms`) has the client connect 
 # mypy: disable-error-code="misc"
 
 import asyncio
+import base64
 import time
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import aiohttp
 import msgspec
@@ -29,6 +31,10 @@ class _Answer(msgspec.Struct):
     expires_in: float = 0.0
 
 
+class TokenError(KafkaConnectionError):
+    """There is no token to be had; the client tries again, as it does with a broker that is away."""
+
+
 class FetchedTokens(AbstractTokenProvider):
     """Tokens by client credentials; may be asked in any loop."""
 
@@ -41,7 +47,7 @@ class FetchedTokens(AbstractTokenProvider):
         """Give a token, a new one where the last is near its end.
 
         Raises:
-            KafkaConnectionError: The endpoint gives none; the client tries again as it does with a broker.
+            TokenError: The endpoint gives none.
         """
         if time.monotonic() >= self._good_until_s:
             asked_s = time.monotonic()
@@ -52,21 +58,23 @@ class FetchedTokens(AbstractTokenProvider):
     async def _fetch(self) -> _Answer:
         client = self._client
         form = {"grant_type": "client_credentials"} | ({"scope": client.scope} if client.scope else {})
-        as_whom = aiohttp.BasicAuth(client.client_id, client.client_secret)
+        # RFC 6749, section 2.3.1: both parts are encoded as in a form
+        as_whom = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret)}".encode()
+        headers = {"Authorization": f"Basic {base64.b64encode(as_whom).decode()}"}
         limit = aiohttp.ClientTimeout(total=_ANSWER_S)
         try:
             async with (
-                aiohttp.ClientSession(auth=as_whom, timeout=limit) as session,
+                aiohttp.ClientSession(headers=headers, timeout=limit) as session,
                 session.post(client.token_url, data=form, allow_redirects=False) as response,
             ):
                 if response.status != 200:
-                    raise KafkaConnectionError(f"{client.token_url} gives no token: HTTP {response.status}")
+                    raise TokenError(f"{client.token_url} gives no token: HTTP {response.status}")
                 return msgspec.json.decode(await response.read(), type=_Answer)
         except (aiohttp.ClientError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
-            raise KafkaConnectionError(f"{client.token_url} gives no token: {reason}") from error
+            raise TokenError(f"{client.token_url} gives no token: {reason}") from error
         except msgspec.MsgspecError:
-            raise KafkaConnectionError(f"{client.token_url} gives no token: not the JSON of RFC 6749") from None
+            raise TokenError(f"{client.token_url} gives no token: not the JSON of RFC 6749") from None
 
 
 class KeptTokens(AbstractTokenProvider):
@@ -80,9 +88,9 @@ class KeptTokens(AbstractTokenProvider):
         """Give the token of this moment.
 
         Raises:
-            KafkaConnectionError: There is none.
+            TokenError: There is none.
         """
         try:
             return await asyncio.to_thread(read_secret, self._path)
         except (OSError, ValueError) as error:
-            raise KafkaConnectionError(f"no token in {self._path}: {error}") from error
+            raise TokenError(f"no token in {self._path}: {error}") from error

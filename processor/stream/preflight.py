@@ -1,9 +1,9 @@
-"""What is looked at before a worker joins its group: the broker, its version, and the topics."""
+"""What is looked at before a worker joins its group: the broker, its version, our rights, and the topics."""
 
 import asyncio
 import time
 
-from processor import topics
+from processor import rights, topics
 from processor.settings import Settings
 
 _AGAIN_S = 1.0
@@ -17,8 +17,9 @@ async def refusals(settings: Settings) -> list[str]:
     give_up_s = time.monotonic() + settings.broker_wait_seconds
     while True:
         try:
-            problems = await topics.check(settings)
-            return [str(problem) for problem in problems if problem.severity == "error"]
+            return await rights.missing(settings) or [
+                str(problem) for problem in await topics.check(settings) if problem.severity == "error"
+            ]
         except topics.BrokerAwayError as error:
             if time.monotonic() >= give_up_s:
                 return [f"{error} (tried for {settings.broker_wait_seconds} s, JANELA_BROKER_WAIT_SECONDS)"]

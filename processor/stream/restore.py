@@ -66,9 +66,7 @@ class Restorer:
             RestoreError: A record can't be read.
         """
         consumer = self._connection.consumer(
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=4 * 1024 * 1024,
-            enable_auto_commit=False,
+            isolation_level="read_committed", max_partition_fetch_bytes=4 * 1024 * 1024, enable_auto_commit=False
         )
         await consumer.start()
         try:

@@ -91,7 +91,7 @@ async def test_a_machine_whose_clock_was_set_asks_again(
 async def test_without_an_answer_it_goes_on_by_the_last_one(
     kafka: EmbeddedKafka, clock: BrokerClock, machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock._bootstrap_servers, machine.off_ms = "127.0.0.1:1", 0
+    clock._connection, machine.off_ms = Connection("127.0.0.1:1"), 0
     give_up_s = time.monotonic() + 30 * patience()
     while "clock.unanswered" not in capsys.readouterr().out:
         assert time.monotonic() < give_up_s, "nothing is said"

@@ -58,7 +58,7 @@ def test_only_the_command_line_prints() -> None:
 def test_every_client_of_kafka_is_made_in_one_place_so_that_all_come_the_same_way() -> None:
     made = faults(modules("processor"), checks.clients)
     assert {line.partition(":")[0] for line in made} == {"processor/kafka/connection.py"}
-    assert len(made) == 4
+    assert len(made) == 5
 
 
 def test_every_line_that_is_logged_is_in_the_catalogue_and_no_other_is_there() -> None:

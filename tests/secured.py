@@ -1,0 +1,101 @@
+"""A Kafka that denies by default, and the ways in: by certificate, by password, by token."""
+
+import base64
+import json
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from processor import acls
+from processor.embedded import EmbeddedKafka
+from processor.embedded.security import secured
+from processor.settings import Settings
+from tests.certificates import Authority
+
+ADMIN: Final = "admin"
+WORKER: Final = "janela-worker"
+PEOPLE: Final = ("platform", "auditor", "operator", "replayer")
+PASSWORDS: Final = {name: f"{name}-secret" for name in (ADMIN, WORKER, *PEOPLE)}
+
+
+class Cluster:
+    """The broker, and settings with which its users come."""
+
+    def __init__(self, kafka: EmbeddedKafka, authority: Authority) -> None:
+        self.kafka, self.authority = kafka, authority
+
+    def by_password(self, user: str, mechanism: str = "SCRAM-SHA-512", **more: Any) -> dict[str, Any]:
+        """Give the settings of who logs in over TLS."""
+        return {
+            "bootstrap_servers": self.kafka.extra_servers,
+            "security_protocol": "SASL_SSL",
+            "ssl_ca_file": str(self.authority.certificate),
+            "sasl_mechanism": mechanism,
+            "sasl_username": user,
+            "sasl_password": PASSWORDS[user],
+        } | more
+
+    def by_certificate(self, user: str, **more: Any) -> dict[str, Any]:
+        """Give the settings of who shows a certificate."""
+        certificate, key = self.authority.pair(user)
+        return {
+            "bootstrap_servers": self.kafka.bootstrap_servers,
+            "security_protocol": "SSL",
+            "ssl_ca_file": str(self.authority.certificate),
+            "ssl_cert_file": str(certificate),
+            "ssl_key_file": str(key),
+        } | more
+
+    def by_token(self, **more: Any) -> dict[str, Any]:
+        """Give the settings of who has a token; where it comes from is the test's affair."""
+        return {
+            "bootstrap_servers": self.kafka.extra_servers,
+            "security_protocol": "SASL_SSL",
+            "ssl_ca_file": str(self.authority.certificate),
+            "sasl_mechanism": "OAUTHBEARER",
+        } | more
+
+    def settings(self, topic_prefix: str, access: dict[str, Any], **more: Any) -> Settings:
+        """Give a worker's settings under a prefix."""
+        ours = {"app_id": f"{topic_prefix}janela", "topic_prefix": topic_prefix, "partitions": 2, "clock": "event"}
+        return Settings(**access | ours | {"session_timeout_ms": 6000} | more)
+
+    async def grant(self, settings: Settings, user: str, rights: tuple[acls.Acl, ...]) -> None:
+        """Grant rights as an administrator."""
+        await acls.grant(self.as_admin(settings), rights, f"User:{user}")
+
+    def as_admin(self, settings: Settings) -> Settings:
+        """Give the same settings for somebody who may do anything."""
+        given = settings.model_dump(exclude_unset=True)
+        kept = {name: value for name, value in given.items() if not name.startswith(("sasl_", "ssl_", "oauth_"))}
+        return Settings(**kept | self.by_password(ADMIN))
+
+
+def token_of(user: str, seconds: int = 3600) -> str:
+    """Make a token without a signature, which Kafka's own handler for tests believes."""
+
+    def part(of: dict[str, Any]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(of).encode()).decode().rstrip("=")
+
+    now = int(time.time())
+    return f"{part({'alg': 'none'})}.{part({'sub': user, 'iat': now, 'exp': now + seconds})}."
+
+
+@contextmanager
+def secured_kafka(folder: Path, **more: Any) -> Iterator[Cluster]:
+    """Start it; certificates lie in `folder`, `more` are properties of the brokers."""
+    authority = Authority(folder)
+    props = secured(
+        authority.together("broker"),
+        authority.certificate,
+        super_users=("broker", ADMIN),
+        passwords=PASSWORDS,
+    )
+    certificate, key = authority.pair("probe")
+    probe = ssl.create_default_context(cafile=authority.certificate)
+    probe.load_cert_chain(certificate, key)
+    with EmbeddedKafka(props=props | more, tls=probe, scram=tuple(PASSWORDS.items())) as kafka:
+        yield Cluster(kafka, authority)

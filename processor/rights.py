@@ -24,6 +24,8 @@ from processor.settings import Settings
 from processor.topics import asking_brokers
 
 _AGAIN_S: Final = 0.1
+_ANY: Final = "-any-"
+"""What stands for an instance id; should a worker bear it, nothing happens to it."""
 _NOBODYS: Final = 2**62
 """The id of a producer that no broker has ever given."""
 
@@ -93,8 +95,8 @@ async def _on_group(client: AIOKafkaClient, name: str) -> set[str]:
 
 
 async def _on_transactions(client: AIOKafkaClient, prefix: str) -> set[str]:
-    # the prefix itself is a name that begins with it, and no worker's: none has an empty instance_id
-    request = protocol.ExactRequest(protocol.EndTxnRequest, prefix, _NOBODYS, 0, False, {})
+    # a name that a right for one worker's alone does not cover
+    request = protocol.ExactRequest(protocol.EndTxnRequest, f"{prefix}{_ANY}", _NOBODYS, 0, False, {})
     code = (await _asked(client, request)).error_code
     return set() if code == TransactionalIdAuthorizationFailed.errno else {"Write"}
 

@@ -18,6 +18,8 @@ from tests.certificates import Authority
 ADMIN: Final = "admin"
 WORKER: Final = "janela-worker"
 PEOPLE: Final = ("platform", "auditor", "operator", "replayer")
+SESSION_MS: Final = 4000
+"""When the brokers end the session of a token, whoever has it."""
 PASSWORDS: Final = {name: f"{name}-secret" for name in (ADMIN, WORKER, *PEOPLE)}
 
 
@@ -97,5 +99,6 @@ def secured_kafka(folder: Path, **more: Any) -> Iterator[Cluster]:
     certificate, key = authority.pair("probe")
     probe = ssl.create_default_context(cafile=authority.certificate)
     probe.load_cert_chain(certificate, key)
+    props["listener.name.sasl.oauthbearer.connections.max.reauth.ms"] = SESSION_MS
     with EmbeddedKafka(props=props | more, tls=probe, scram=tuple(PASSWORDS.items())) as kafka:
         yield Cluster(kafka, authority)

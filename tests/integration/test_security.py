@@ -28,7 +28,7 @@ from processor.stream.preflight import refusals
 from tests.certificates import Authority
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import ROOT, Stage, Worker, environment, patience
-from tests.secured import WORKER, Cluster, secured_kafka, token_of
+from tests.secured import SESSION_MS, WORKER, Cluster, secured_kafka, token_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -155,6 +155,32 @@ async def test_a_second_worker_ends_the_transaction_of_one_that_was_killed(
         await stage.evict(first)
         stage.worker("b", **given)
         await stage.until_consumed(READY_S, ends_ok=True)
+
+
+async def test_sessions_that_the_brokers_end_with_their_tokens_cost_no_rebalance(
+    cluster: Cluster, settings: Settings, tmp_path: Path
+) -> None:
+    async with Stage.open(settings, tmp_path) as stage, access(cluster, "token file", tmp_path) as given:
+        await cluster.grant(settings, WORKER, acls.acls(settings, acls.WORKER))
+        worker = stage.worker("w", **given)
+        for seed in range(3):
+            await stage.preload(records(seed))
+            await stage.until_consumed(READY_S)
+            await asyncio.sleep(1.5 * SESSION_MS / 1000)
+        assert worker.code is None
+        assert sum("stream.assigned" in line for line in worker.lines()) == 1
+        assert any("Heartbeat send request failed" in line for line in worker.lines())  # a session did end
+
+
+async def test_a_right_for_one_workers_transactions_alone_is_not_enough(cluster: Cluster, rightful: Settings) -> None:
+    needed, user = acls.acls(rightful, acls.WORKER), f"w{secrets.token_hex(4)}"
+    too_narrow = [
+        acl._replace(name=f"{acl.name}w", is_prefix=False) if acl.resource == "transactional-id" else acl
+        for acl in needed
+    ]
+    await cluster.grant(rightful, user, tuple(too_narrow))
+    (line,) = await refusals(cluster.settings(rightful.topic_prefix, cluster.by_certificate(user)))
+    assert line.startswith(f"error: transactional-id {rightful.app_id}-*: rights: found none, expected Write; ")
 
 
 # ---------------------------------------------------------------------------------------------------- every verb

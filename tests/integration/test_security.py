@@ -7,6 +7,7 @@ import asyncio
 import base64
 import json
 import secrets
+import signal
 import ssl
 import subprocess
 import sys
@@ -142,19 +143,22 @@ async def test_a_worker_with_the_generated_rights_alone_does_all_its_work(
         await done(settings, "verify")  # exit code 0: nothing lost, doubled or wrong
 
 
+@pytest.mark.parametrize("place", ["records-delivered:1", "offsets-sent:2"])
 async def test_a_second_worker_ends_the_transaction_of_one_that_was_killed(
-    cluster: Cluster, settings: Settings, tmp_path: Path
+    cluster: Cluster, settings: Settings, tmp_path: Path, place: str
 ) -> None:
-    """The rights on transactional ids hold for a name that another worker had."""
+    """Its name is known by what it had committed, or by the brokers alone; the rights must do for both."""
     async with Stage.open(settings, tmp_path) as stage:
         await cluster.grant(settings, WORKER, acls.acls(settings, acls.WORKER))
         await stage.preload(records())
-        given = cluster.by_password(WORKER)
-        first = stage.worker("a", **given, JANELA_FAILPOINT="records-delivered")
-        assert await first.ended(READY_S) is not None
+        small = cluster.by_password(WORKER) | {"batch_records_max": 20, "buffer_records_max": 40}
+        first = stage.worker("a", **small, failpoint=place)
+        assert await first.ended(READY_S) == -signal.SIGKILL, first.told()
         await stage.evict(first)
-        stage.worker("b", **given)
-        await stage.until_consumed(READY_S, ends_ok=True)
+        second = stage.worker("b", **small)
+        await stage.until_consumed(READY_S)
+        assert any("open-transaction-ended" in line for line in second.lines())
+        await done(settings, "verify")
 
 
 async def test_sessions_that_the_brokers_end_with_their_tokens_cost_no_rebalance(
@@ -241,6 +245,17 @@ async def test_each_right_that_is_taken_away_is_named_at_the_start(
     assert f"--{lacking.resource} {lacking.name}" in line
     await cluster.grant(rightful, user, (lacking,))
     assert await rights.missing(worker) == []
+
+
+@pytest.mark.parametrize("kind", ["topic", "group", "transactional-id"])
+async def test_to_see_a_thing_is_not_yet_the_right_to_use_it(cluster: Cluster, rightful: Settings, kind: str) -> None:
+    needed, user = acls.acls(rightful, acls.WORKER), f"w{secrets.token_hex(4)}"
+    lacking = next(acl for acl in needed if acl.resource == kind)
+    seen = tuple(acl._replace(operation="Describe") if acl == lacking else acl for acl in needed)
+    await cluster.grant(rightful, user, seen)
+    (line,) = await refusals(cluster.settings(rightful.topic_prefix, cluster.by_certificate(user)))
+    found = "none" if kind == "transactional-id" else "Describe"  # of those the brokers tell nothing
+    assert f"rights: found {found}, expected {lacking.operation}; " in line
 
 
 @pytest.fixture(scope="module")

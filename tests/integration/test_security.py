@@ -6,7 +6,9 @@ Each way in that Kafka has; each right taken away; passwords, tokens and certifi
 import asyncio
 import base64
 import json
+import re
 import secrets
+import shlex
 import signal
 import ssl
 import subprocess
@@ -364,3 +366,12 @@ async def test_a_brokers_certificate_that_is_expired_or_names_another_host_is_no
             assert what in line
     unchecked = cluster.settings(rightful.topic_prefix, cluster.by_password(WORKER, ssl_check_hostname=False))
     assert unchecked.connection.options()["ssl_context"].verify_mode == ssl.CERT_REQUIRED
+
+
+async def test_the_commands_of_the_page_on_security_do_what_they_say(rightful: Settings) -> None:
+    page = (ROOT / "docs/security.md").read_text("utf-8")
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    commands = [line for line in commands if line.startswith("janela ")]
+    assert len(commands) == 3
+    for command in commands:
+        assert await done(rightful, *shlex.split(command)[1:])

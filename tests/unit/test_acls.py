@@ -1,16 +1,20 @@
 """The least rights of each party follow from the contract's files, and are written as Kafka's own tool takes them."""
 
 import json
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from processor import contract
+from processor.access import Access
 from processor.acls import PARTIES, ROLES, Acl, acls, commands
 from processor.cli.main import app
-from processor.settings import Settings
+from processor.settings import Settings, variable
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(topic_prefix="acme.", app_id="janela-acme")
 
 
@@ -86,3 +90,11 @@ def test_the_verb_prints_both_ways_for_who_logs_in_or_who_is_named(monkeypatch: 
     assert told["principal"] == "User:eve"
     assert {"resource": "topic", "name": "messages.inbound", "operation": "Write", "is_prefix": False} in told["acls"]
     assert CliRunner().invoke(app, ["topics", "acls", "--principal", "eve"]).exit_code == 2
+
+
+def test_the_page_on_security_lists_a_workers_rights_and_every_setting() -> None:
+    page = (ROOT / "docs/security.md").read_text("utf-8")
+    listed = page.partition("<!-- worker:begin -->\n")[2].partition("<!-- worker:end -->")[0]
+    assert listed.splitlines() == [f"* {acl}" for acl in acls(Settings(), "worker")]
+    named = set(re.findall(r"`(JANELA_\w+)`", page))
+    assert named == {variable(name) for name in Access.model_fields} - {"JANELA_BOOTSTRAP_SERVERS"}

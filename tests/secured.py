@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from processor import acls
+from aiokafka.protocol.admin import DeleteAclsRequest_v1
+
+from processor import acls, topics
 from processor.embedded import EmbeddedKafka
 from processor.embedded.security import secured
+from processor.kafka.protocol import ExactRequest
 from processor.settings import Settings
 from tests.certificates import Authority
 
@@ -68,6 +71,17 @@ class Cluster:
     async def grant(self, settings: Settings, user: str, rights: tuple[acls.Acl, ...]) -> None:
         """Grant rights as an administrator."""
         await acls.grant(self.as_admin(settings), rights, f"User:{user}")
+
+    async def take_away(self, settings: Settings, user: str, acl: acls.Acl) -> None:
+        """Take a right away as an administrator."""
+        found = (
+            acls._RESOURCE_CODES[acl.resource], acl.name, acls._PREFIXED if acl.is_prefix else acls._LITERAL,
+            f"User:{user}", "*", acls.OPERATION_CODES[acl.operation], acls._ALLOW,
+        )  # fmt: skip
+        async with topics.asking(self.as_admin(settings)) as admin:
+            answer = await admin._send_request(ExactRequest(DeleteAclsRequest_v1, [found]))
+        ((code, _, matching),) = answer.filter_responses
+        assert (code, len(matching)) == (0, 1)
 
     def as_admin(self, settings: Settings) -> Settings:
         """Give the same settings for somebody who may do anything."""

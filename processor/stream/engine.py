@@ -185,13 +185,11 @@ class Engine:
     async def _connect(self) -> None:
         """Start the producer first: it ends what this instance's last process left open."""
         if not self._is_connected:
-            settings = self.settings
-            self.producer = TransactionalProducer(
-                self.connection, settings.app_id, self.transactional_id, settings.transaction_timeout_ms
-            )
+            group, timeout_ms = self.settings.app_id, self.settings.transaction_timeout_ms
+            self.producer = TransactionalProducer(self.connection, group, self.transactional_id, timeout_ms)
             self.log_reader = LogReader(self.connection, self.clock.now_ms)
             await self.producer.start()
-            if settings.clock == "live":
+            if self.settings.clock == "live":
                 await self.clock.start()
             await self.log_reader.start()
             self._is_connected = True

@@ -23,7 +23,7 @@ import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from aiokafka.record.default_records import DefaultRecord
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
@@ -171,7 +171,10 @@ class Consumer(driver.Consumer):
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
-        carriers = [] if self.should_stop else await self._thread.call_thread(self._thread.fetch, 0.2)
+        try:
+            carriers = [] if self.should_stop else await self._thread.call_thread(self._thread.fetch, 0.2)
+        except KafkaError as error:  # a right that was taken away, as a rule
+            raise cast(Any, self.app).engine.fail(error)  # which ends the process
         for carrier in carriers:
             if self.should_stop or not self.flow_active:
                 return  # its owner will open the partition again where it stands

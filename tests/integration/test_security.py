@@ -26,7 +26,7 @@ from aiohttp import web
 from processor import acls, rights, topics
 from processor.audit.verdict import OUTPUTS
 from processor.settings import Settings
-from processor.stream.engine import EXIT_REFUSED
+from processor.stream.engine import EXIT_FAILED, EXIT_REFUSED
 from processor.stream.preflight import refusals
 from tests.certificates import Authority
 from tests.chaos.backlog import HOUR_MS, backlog
@@ -211,6 +211,9 @@ async def test_every_verb_comes_the_same_way_with_the_rights_of_its_role(
     async with Stage.open(settings, tmp_path, apply=False) as stage:
         stage.worker("w", **cluster.by_password(WORKER))
         await stage.until_consumed(READY_S)
+        await cluster.grant(settings, "measurer", (*acls.acls(settings, "platform"), *acls.acls(settings, "auditor")))
+        measurer = NOBODY | cluster.by_certificate("measurer")
+        await done(settings, *"measure --rate 50 --seconds 2".split(), **measurer)
     watched = await done(settings, *"watch --from-beginning --limit 3 --json".split(), **auditor)
     assert len(watched.splitlines()) == 3
     await done(settings, "verify", **auditor)
@@ -287,6 +290,33 @@ async def test_a_worker_without_a_right_ends_with_one_line_and_exit_code_2(
     line = await refused(Worker("w", lonely, tmp_path / "w.log", (*COMMANDS, "worker")))
     assert f"expected {lacking.operation}; kafka-acls.sh" in line
     assert lacking.name in line
+
+
+@pytest.mark.parametrize(
+    ("right", "reason"),
+    [
+        ("Read on topic {}messages.inbound", "TopicAuthorizationFailed"),
+        ("Write on topic {}window-state", "TopicAuthorizationFailed"),
+        ("Read on group {}janela", "GroupAuthorizationFailed"),
+        ("Write on transactional-id {}janela-*", "TransactionalIdAuthorizationFailed"),
+    ],
+)
+async def test_a_right_that_is_taken_away_from_a_worker_at_work_ends_it_with_one_line(
+    cluster: Cluster, settings: Settings, tmp_path: Path, right: str, reason: str
+) -> None:
+    needed, user = acls.acls(settings, acls.WORKER), f"w{secrets.token_hex(4)}"
+    await cluster.grant(settings, user, needed)
+    (taken,) = [acl for acl in needed if str(acl) == right.format(settings.topic_prefix)]
+    async with Stage.open(settings, tmp_path) as stage:
+        worker = stage.worker("w", **NOBODY | cluster.by_certificate(user))
+        await stage.preload(records(1))
+        await stage.until_consumed(READY_S)
+        await cluster.take_away(settings, user, taken)
+        await stage.preload(records(2))
+        assert await worker.ended(30 * patience()) == EXIT_FAILED, worker.told()
+        (line,) = [line for line in worker.lines() if "worker.failed" in line]
+        assert reason in line
+        assert "Traceback" not in worker.told()
 
 
 # ------------------------------------------------------------------------------------------- what lets nobody in

@@ -17,7 +17,7 @@ it (`processor.kafka.fetched`), a bounded part at a time, while the loops go on.
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -32,6 +32,9 @@ from msgspec import Struct
 
 from processor.kafka.fetched import Expander, FetchedRecords, cost_of, goes_on, wake
 from processor.kafka.protocol import Membership
+
+if TYPE_CHECKING:
+    from processor.stream.app import App
 
 SCHEME = "carrier"
 CARRIER_RECORDS_MAX = 1000  # decoding one takes some 3 ms; nothing else runs meanwhile
@@ -174,7 +177,7 @@ class Consumer(driver.Consumer):
         try:
             carriers = [] if self.should_stop else await self._thread.call_thread(self._thread.fetch, 0.2)
         except KafkaError as error:  # a right that was taken away, as a rule
-            raise cast(Any, self.app).engine.fail(error)  # which ends the process
+            cast("App", self.app).engine.fail(error)
         for carrier in carriers:
             if self.should_stop or not self.flow_active:
                 return  # its owner will open the partition again where it stands

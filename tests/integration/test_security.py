@@ -145,6 +145,20 @@ async def test_a_worker_with_the_generated_rights_alone_does_all_its_work(
         await done(settings, "verify")  # exit code 0: nothing lost, doubled or wrong
 
 
+async def test_a_worker_with_a_live_clock_needs_no_right_beyond_these(
+    cluster: Cluster, settings: Settings, tmp_path: Path
+) -> None:
+    """It asks the brokers for the time, by a transaction of its own."""
+    user = f"w{secrets.token_hex(4)}"
+    await cluster.grant(settings, user, acls.acls(settings, acls.WORKER))
+    async with Stage.open(settings, tmp_path) as stage:
+        worker = stage.worker("w", **NOBODY | cluster.by_certificate(user), clock="live")
+        await stage.preload(records())
+        await stage.until_consumed(READY_S)
+        assert worker.code is None
+        assert not any("clock.unanswered" in line for line in worker.lines())
+
+
 @pytest.mark.parametrize("place", ["records-delivered:1", "offsets-sent:2"])
 async def test_a_second_worker_ends_the_transaction_of_one_that_was_killed(
     cluster: Cluster, settings: Settings, tmp_path: Path, place: str

@@ -1,14 +1,18 @@
 """A Kafka that denies by default, and the ways in: by certificate, by password, by token."""
 
+import asyncio
 import base64
 import json
 import ssl
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from aiohttp import web
 from aiokafka.protocol.admin import DeleteAclsRequest_v1
 
 from processor import acls, topics
@@ -17,10 +21,13 @@ from processor.embedded.security import secured
 from processor.kafka.protocol import ExactRequest
 from processor.settings import Settings
 from tests.certificates import Authority
+from tests.chaos.backlog import HOUR_MS, Wanted, backlog
+from tests.chaos.harness import ROOT, environment, patience
 
 ADMIN: Final = "admin"
 WORKER: Final = "janela-worker"
 PEOPLE: Final = ("platform", "auditor", "operator", "replayer")
+COMMAND: Final = ("-m", "processor")
 SESSION_MS: Final = 4000
 """When the brokers end the session of a token, whoever has it."""
 PASSWORDS: Final = {name: f"{name}-secret" for name in (ADMIN, WORKER, *PEOPLE)}
@@ -116,3 +123,55 @@ def secured_kafka(folder: Path, **more: Any) -> Iterator[Cluster]:
     props["listener.name.sasl.oauthbearer.connections.max.reauth.ms"] = SESSION_MS
     with EmbeddedKafka(props=props | more, tls=probe, scram=tuple(PASSWORDS.items())) as kafka:
         yield Cluster(kafka, authority)
+
+
+NOBODY: Final[dict[str, Any]] = {"sasl_username": "", "sasl_password": "", "sasl_mechanism": "SCRAM-SHA-512"}
+"""Takes away the login of whoever puts the stage together."""
+
+
+@asynccontextmanager
+async def token_endpoint(client_id: str, secret: str) -> AsyncIterator[str]:
+    """Give the URL of an endpoint that gives a worker's token to one client; it lives in this process."""
+
+    async def give(request: web.Request) -> web.Response:
+        form = await request.post()
+        given = base64.b64decode(request.headers["Authorization"].removeprefix("Basic "))
+        if given != f"{client_id}:{secret}".encode():
+            return web.json_response({"error": "invalid_client"}, status=401)
+        assert form["grant_type"] == "client_credentials"
+        return web.json_response({"access_token": token_of(WORKER), "expires_in": 300, "token_type": "Bearer"})
+
+    app = web.Application()
+    app.router.add_post("/token", give)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/token"
+    finally:
+        await runner.cleanup()
+
+
+async def ran(settings: Settings, *arguments: str, **changed: Any) -> tuple[int | None, str, str]:
+    """Run a verb as another user; give exit code, stdout and stderr."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *COMMAND, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(settings, "v", **changed) | {"PYTHONPATH": str(ROOT)},
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60 * patience())
+    return process.returncode, out.decode(), err.decode()
+
+
+async def done(settings: Settings, *arguments: str, **changed: Any) -> str:
+    """Run a verb that must go well, and give what it prints."""
+    code, out, err = await ran(settings, *arguments, **changed)
+    assert code == 0, err
+    return out
+
+
+def records(seed: int = 1) -> list[Wanted]:
+    """Give a small backlog for two partitions."""
+    return backlog(seed, 300, 12, 2, time.time_ns() // 1_000_000 - HOUR_MS)

@@ -9,15 +9,16 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 import yaml
 
 from processor import contract
+from processor.acls import PARTIES, WORKER, Acl, Resource, acls
 from processor.contract import TopicSpecification
 from processor.settings import Settings, SettingsError
-from processor.topics import INTERNAL_TOPICS
 
 DEPLOY: Final = Path(__file__).parent
 TOPICS: Final = DEPLOY / "strimzi/topics.yaml"
@@ -31,57 +32,14 @@ API: Final = "kafka.strimzi.io/v1"
 CLUSTER: Final = "kafka"
 """What the `Kafka` resource is called that topics and users belong to."""
 
-WORKER: Final = "processor"
-"""The worker's role in `schemas/topics`."""
-SCALER: Final = "autoscaler"
-"""Who asks for the lag (deploy/keda)."""
+PROGRAMS: Final = (WORKER, *PARTIES, "autoscaler")
+"""The roles that are programs, for each of which there is a user; deploy/keda logs in as the last."""
 
 THE_CHARTS: Final = frozenset({"instance_id", "ops_address", "policy_file"})
 """Settings that the chart gives by itself."""
 
-Resource = Literal["topic", "group", "transactionalId"]
-Pattern = Literal["literal", "prefix"]
-
-
-class Right(NamedTuple):
-    """One line of an access list: what a role may do, to what. Names and words are Strimzi's."""
-
-    role: str
-    resource: Resource
-    name: str
-    pattern: Pattern
-    operation: str
-
-
-def rights(topics: Iterable[TopicSpecification], prefix: str, app_id: str) -> list[Right]:
-    """Say what each role of the contract needs, and no more; in order of role, resource and name.
-
-    `Describe` is implied by `Read` and by `Write`, and the right to be idempotent by `Write` (KIP-679). A reader that
-    is no worker has its groups under its role's name.
-    """
-    found = {right for topic in topics for right in _of_topic(topic, prefix)}
-    readers = {right.role for right in found if right.operation == "Read"} - {WORKER}
-    found |= {Right(role, "group", f"{role}.", "prefix", "Read") for role in readers}
-    found |= {
-        Right(WORKER, "group", app_id, "literal", "Read"),
-        # its own transactions, and those of dead workers, which it ends
-        Right(WORKER, "transactionalId", f"{app_id}-", "prefix", "Write"),
-        Right(SCALER, "group", app_id, "literal", "Describe"),
-    }
-    looks = ("Describe", "DescribeConfigs")  # a commit is as safe as Kafka's own topics are, so it warns of them
-    found |= {Right(WORKER, "topic", name, "literal", look) for name in INTERNAL_TOPICS for look in looks}
-    return sorted(found)
-
-
-def _of_topic(topic: TopicSpecification, prefix: str) -> Iterator[Right]:
-    name = prefix + topic.name
-    for role in topic.producers:
-        yield Right(role, "topic", name, "literal", "Write")
-    for role in topic.consumers:
-        yield Right(role, "topic", name, "literal", "Read")
-    yield Right(WORKER, "topic", name, "literal", "DescribeConfigs")  # it looks at them all before it starts
-    if topic.role == "input":
-        yield Right(SCALER, "topic", name, "literal", "Describe")
+RESOURCES: Final[dict[Resource, str]] = {"topic": "topic", "group": "group", "transactional-id": "transactionalId"}
+"""Kafka's words and Strimzi's."""
 
 
 def kafka_topics(topics: Iterable[TopicSpecification], prefix: str, partitions: int) -> Iterator[dict[str, Any]]:
@@ -101,27 +59,31 @@ def kafka_topics(topics: Iterable[TopicSpecification], prefix: str, partitions: 
         }
 
 
-def kafka_users(lines: Iterable[Right], app_id: str) -> Iterator[dict[str, Any]]:
-    """Give each role as a `KafkaUser`. SCRAM, since a worker takes a password from a Secret as a variable."""
-    for role, of_role in groupby(lines, lambda right: right.role):
+def kafka_users(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Give each program as a `KafkaUser`. SCRAM, since a worker takes a password from a Secret as a variable."""
+    for role in PROGRAMS:
         yield {
             "apiVersion": API,
             "kind": "KafkaUser",
             "metadata": {
-                "name": _resource_name(f"{app_id}-{'worker' if role == WORKER else role}"),
+                "name": _resource_name(f"{settings.app_id}-{role}"),
                 "labels": {"strimzi.io/cluster": CLUSTER},
             },
             "spec": {
                 "authentication": {"type": "scram-sha-512"},
-                "authorization": {"type": "simple", "acls": list(_acls(of_role))},
+                "authorization": {"type": "simple", "acls": list(_in_strimzis_words(acls(settings, role)))},
             },
         }
 
 
-def _acls(of_role: Iterable[Right]) -> Iterator[dict[str, Any]]:
-    for (_, resource, name, pattern), same in groupby(of_role, lambda right: right[:4]):
+def _in_strimzis_words(rights: Iterable[Acl]) -> Iterator[dict[str, Any]]:
+    for (resource, name, is_prefix), same in groupby(rights, attrgetter("resource", "name", "is_prefix")):
         yield {
-            "resource": {"type": resource, "name": name, "patternType": pattern},
+            "resource": {
+                "type": RESOURCES[resource],
+                "name": name,
+                "patternType": "prefix" if is_prefix else "literal",
+            },
             "operations": [right.operation for right in same],
         }
 
@@ -177,8 +139,7 @@ def topics_file(settings: Settings) -> str:
 
 def users_file(settings: Settings) -> str:
     """Write the users."""
-    lines = rights(contract.topics(), settings.topic_prefix, settings.app_id)
-    return in_yaml("schemas/", kafka_users(lines, settings.app_id))
+    return in_yaml("schemas/", kafka_users(settings))
 
 
 def rules_file() -> str:

@@ -33,8 +33,8 @@ PARTIES: Final = tuple(
     sorted({it for topic in contract.topics() for it in (*topic.producers, *topic.consumers)} - {CONTRACT_WORKER})
 )
 """Who else writes or reads the contract's topics."""
-ROLES: Final = (WORKER, *PARTIES, "auditor", "operator", "replayer")
-"""For whom rights are made; the last three are people at the command line."""
+ROLES: Final = (WORKER, *PARTIES, "auditor", "autoscaler", "operator", "replayer")
+"""For whom rights are made; the last four stand in no file of the contract."""
 
 OPERATION_CODES: Final[dict[Operation, int]] = {
     "Read": 3,
@@ -68,7 +68,8 @@ def acls(settings: Settings, role: str, group: str | None = None) -> tuple[Acl, 
     """Give what a role needs; `group` is the consumer group of who reads, by default the role's name.
 
     Roles beside the worker and the contract's parties: ``auditor`` for `verify`, `watch`, `archive` and `measure`;
-    ``operator`` for `topics apply` and `topics check`; ``replayer`` for `replay` onto the settings' prefix.
+    ``autoscaler`` for who asks for the lag; ``operator`` for `topics apply` and `topics check`; ``replayer`` for
+    `replay` onto the settings' prefix.
     """
     ours = names(settings)
     if role == WORKER:
@@ -78,6 +79,9 @@ def acls(settings: Settings, role: str, group: str | None = None) -> tuple[Acl, 
     if role == "auditor":
         on_topics = [Acl("topic", name, it) for name in ours.values() for it in ("Read", "DescribeConfigs")]
         return (*on_topics, Acl("group", settings.app_id, "Describe"))
+    if role == "autoscaler":
+        inputs = [ours[topic.name] for topic in contract.topics() if topic.role == "input"]
+        return (*(Acl("topic", name, "Describe") for name in inputs), Acl("group", settings.app_id, "Describe"))
     if role == "operator":
         wanted: tuple[Operation, ...] = ("Create", "Describe", "DescribeConfigs")
         on_topics = [Acl("topic", name, it) for name in ours.values() for it in wanted]

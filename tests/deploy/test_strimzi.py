@@ -10,16 +10,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deploy import generate
 from processor import contract, topics
+from processor.acls import PARTIES, Acl, acls
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
-from processor.topics import INPUTS
 from tests.deploy.tools import needs_strimzi, unknown_to_strimzi
-
-RIGHTS = generate.rights(contract.topics(), "", "janela")
-
-
-def of(role: str, resource: str) -> set[tuple[str, str]]:
-    return {(each.name, each.operation) for each in RIGHTS if (each.role, each.resource) == (role, resource)}
 
 
 @pytest.mark.parametrize("path", generate.kept(), ids=lambda path: path.name)
@@ -48,49 +42,20 @@ def test_each_topic_is_there_under_its_prefix_with_what_the_contract_says() -> N
     assert made[0]["metadata"]["name"] == "acme-messages.inbound"  # what Kubernetes takes as a name
 
 
-def test_a_worker_may_read_inputs_and_states_and_write_what_is_its_own() -> None:
-    may = of("processor", "topic")
-    for topic in contract.topics():
-        assert ((topic.name, "Read") in may) == (topic.role in ("input", "state"))
-        assert ((topic.name, "Write") in may) == (topic.role != "input")
-        assert (topic.name, "DescribeConfigs") in may
-
-
-def test_a_worker_may_create_alter_and_delete_nothing() -> None:
-    allowed = {"Read", "Write", "Describe", "DescribeConfigs"}
-    assert {each.operation for each in RIGHTS} <= allowed
-    assert {each.resource for each in RIGHTS} == {"topic", "group", "transactionalId"}
-
-
-def test_a_worker_has_its_own_group_and_its_own_transactions() -> None:
-    assert of("processor", "group") == {("janela", "Read")}
-    assert of("processor", "transactionalId") == {("janela-", "Write")}
-    for role in {each.role for each in RIGHTS} - {"processor"}:
-        assert of(role, "transactionalId") == set()
-        assert ("janela", "Read") not in of(role, "group")
-
-
-def test_only_whom_the_contract_names_writes_the_inputs_and_reads_verdicts() -> None:
-    writers = {each.role for each in RIGHTS if each.name in INPUTS and each.operation == "Write"}
-    assert writers == {"platform"}
-    readers = {each.role for each in RIGHTS if each.name == "send-accepted" and each.operation == "Read"}
-    assert readers == {"dispatcher"}
-
-
-def test_who_scales_may_look_at_the_lag_and_at_nothing_else() -> None:
-    assert of("autoscaler", "topic") == {(name, "Describe") for name in INPUTS}
-    assert of("autoscaler", "group") == {("janela", "Describe")}
-
-
-def test_a_user_s_lists_are_the_rights_and_no_others() -> None:
-    found = set()
-    for user in generate.kafka_users(RIGHTS, "janela"):
-        role = user["metadata"]["name"].removeprefix("janela-").replace("worker", "processor")
-        for acl in user["spec"]["authorization"]["acls"]:
-            resource = acl["resource"]
-            for operation in acl["operations"]:
-                found.add((role, resource["type"], resource["name"], resource["patternType"], operation))
-    assert found == {tuple(right) for right in RIGHTS}
+def test_a_user_s_lists_are_the_rights_of_its_role_and_no_others() -> None:
+    settings = Settings(topic_prefix="acme.", app_id="desk")
+    words = {word: kafkas for kafkas, word in generate.RESOURCES.items()}
+    roles = []
+    for user in generate.kafka_users(settings):
+        found = {
+            Acl(words[acl["resource"]["type"]], acl["resource"]["name"], operation, is_prefix=pattern == "prefix")
+            for acl in user["spec"]["authorization"]["acls"]
+            for operation in acl["operations"]
+            if (pattern := acl["resource"]["patternType"]) in ("prefix", "literal")
+        }
+        roles.append(user["metadata"]["name"].removeprefix("desk-"))
+        assert found == set(acls(settings, roles[-1]))
+    assert roles == ["worker", *PARTIES, "autoscaler"]
 
 
 @needs_strimzi

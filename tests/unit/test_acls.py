@@ -42,6 +42,12 @@ def test_a_worker_has_beside_its_topics_a_group_and_the_transactions_of_its_flee
     assert on_topics("worker", "DescribeConfigs") == {"acme.window-state", "acme.consent-state"}
 
 
+def test_who_scales_may_look_at_the_lag_and_at_nothing_else() -> None:
+    found = acls(SETTINGS, "autoscaler")
+    assert {acl.operation for acl in found} == {"Describe"}
+    assert sorted(acl.resource for acl in found) == ["group", "topic", "topic"]
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_nobody_may_alter_or_delete_and_nothing_is_for_everybody(role: str) -> None:
     rights = acls(SETTINGS, role)
@@ -57,7 +63,9 @@ def test_who_reads_has_the_right_to_a_group_of_its_own_name() -> None:
 
 
 def test_a_role_that_is_none_is_an_error_that_lists_them() -> None:
-    with pytest.raises(ValueError, match="worker, dispatcher, operations, platform, auditor, operator, replayer"):
+    with pytest.raises(
+        ValueError, match="worker, dispatcher, operations, platform, auditor, autoscaler, operator, replayer"
+    ):
         acls(SETTINGS, "root")
     told = CliRunner().invoke(app, ["topics", "acls", "--for", "root"])
     assert told.exit_code == 2

@@ -258,8 +258,10 @@ def _summary(scenario: "Scenario", span: Span, tally: "Tally", begin: "Begin", p
     from processor.codec.times import format_time
 
     took_s = max(tally.ended_us - begin.begin_us, 0) / 1e6
-    p50, p99, p999 = tally.behind.quantiles_ms(0.5, 0.99, 0.999)
-    acked = dict(zip(("p50", "p99", "p999"), tally.delays.quantiles_ms(0.5, 0.99, 0.999), strict=True))
+    behind, acked = (
+        dict(zip(("p50", "p99", "p999", "max"), delays.quantiles_ms(0.5, 0.99, 0.999, 1.0), strict=True))
+        for delays in (tally.behind, tally.delays)
+    )
     return {
         "events": span.events,
         "acknowledged": tally.acknowledged,
@@ -275,8 +277,8 @@ def _summary(scenario: "Scenario", span: Span, tally: "Tally", begin: "Begin", p
         "begin_us": begin.begin_us,
         "seconds": round(took_s, 3),
         "rate": round(tally.acknowledged / took_s) if took_s else 0,
-        "behind_ms": {"p50": p50, "p99": p99, "p999": p999, "max": tally.behind.most_us / 1000},
-        "acknowledged_ms": acked | {"max": tally.delays.most_us / 1000},
+        "behind_ms": behind,
+        "acknowledged_ms": acked,
         "processes": processes,
         "cpu_s": round(tally.cpu_s, 2),
         "cpu_us_an_event": round(tally.cpu_s / tally.made * 1e6, 2) if tally.made else None,

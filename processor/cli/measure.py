@@ -47,6 +47,9 @@ def measure(
     drain: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the workers when all was sent.")
     ] = 60,
+    warm_up: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Don't time what is due in the first so many seconds.")
+    ] = 0,
     report_file: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Keep the figures here, as JSON, for compare.")
     ] = None,
@@ -86,7 +89,7 @@ def measure(
     stopped = asyncio.Event()
     try:
         report = asyncio.run(
-            _measured(settings, scenario, Span.of(scenario, start), processes, workers or [], drain, stopped)
+            _measured(settings, scenario, Span.of(scenario, start), processes, workers or [], drain, warm_up, stopped)
         )
     except CrewError as error:
         print(f"janela measure: {error}", file=sys.stderr)
@@ -99,12 +102,21 @@ def measure(
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A report of janela measure --report.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    percentiles: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--percentile", min=0, max=100, metavar="P", help="Of delays, such as 99.99. Repeatable. [50 90 99 99.9]"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines: one JSON object.")] = False,
 ) -> None:
     """Show the figures of two runs side by side, and what the second one's are of the first one's.
 
+    A report holds the histograms of its delays, so any percentile can be asked for.
+
     Examples:
         janela measure compare before.json after.json
+        janela measure compare before.json after.json --percentile 75 --percentile 99.99
 
     Exit codes: 0 shown, 2 a file is no report.
     """
@@ -114,10 +126,7 @@ def compare(
     from rich.console import Console
     from rich.table import Table
 
-    from processor.measure.report import figures
-
-    reports = [_read(path) for path in (first, second)]
-    a, b = map(figures, reports)
+    (one, a), (other, b) = (_read(path, percentiles) for path in (first, second))
     names = [*a, *(name for name in b if name not in a)]
     if as_json:
         print(json.dumps({name: {"a": a.get(name), "b": b.get(name)} for name in names}, indent=2))
@@ -126,28 +135,30 @@ def compare(
     for column in table.columns[1:]:
         column.justify = "right"
     for name in names:
-        one, other = a.get(name), b.get(name)
-        ratio = f"{other / one:.2f}" if one and other is not None else "-"
-        table.add_row(name, *("-" if value is None else f"{value:,.10g}" for value in (one, other)), ratio)
+        values = a.get(name), b.get(name)
+        ratio = f"{values[1] / values[0]:.2f}" if values[0] and values[1] is not None else "-"
+        table.add_row(name, *("-" if value is None else f"{value:,.10g}" for value in values), ratio)
     console = Console()
     console.print(table)
-    changed = [key for key, value in reports[0].scenario.items() if reports[1].scenario.get(key) != value]
+    keys = dict.fromkeys([*one.scenario, *other.scenario])
+    changed = [key for key in keys if one.scenario.get(key) != other.scenario.get(key)]
     if changed:
         console.print(f"The scenarios differ: {', '.join(changed)}")
-    if reports[0].machine != reports[1].machine:
-        console.print(f"The machines differ: {reports[0].machine}; {reports[1].machine}")
+    if one.machine != other.machine:
+        console.print(f"The machines differ: {one.machine}; {other.machine}")
 
 
-def _read(path: Path) -> "Report":
+def _read(path: Path, percentiles: list[float] | None) -> "tuple[Report, dict[str, float]]":
     import msgspec
 
-    from processor.measure.report import Report
+    from processor.measure.report import PERCENTILES, Report, figures
 
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
+        report = msgspec.json.decode(path.read_bytes(), type=Report)
+        return report, figures(report, percentiles or PERCENTILES)
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of the bytes, the JSON, its fields, or a histogram
         raise typer.BadParameter(f"{path} is no report: {error}") from None
 
 
@@ -158,12 +169,14 @@ async def _measured(
     processes: int,
     workers: list[int],
     drain_s: float,
+    warm_up_s: float,
     stopped: asyncio.Event,
 ) -> "Report":
     from processor.cli.cluster import refusals_told
     from processor.cli.load import ordered
     from processor.cli.progress import progress_shown
     from processor.measure.run import Run
+    from processor.measure.traffic import LoadTraffic
 
     order = await ordered(settings, scenario, processes)
     settings = settings.model_copy(update={"partitions": order.partitions})
@@ -176,7 +189,8 @@ async def _measured(
             more = f", received {sample.received:,}, lag {sample.lag:,}, p99 {p99} ms"
             progress.note("sent", sample.sent, span.events, more)
 
-        return await Run(settings, order, workers, drain_s).measured(span.events, span.begin, tell, stopped)
+        traffic = LoadTraffic(order, span.events, span.begin)
+        return await Run(settings, traffic, workers, drain_s=drain_s, warm_up_s=warm_up_s).measured(tell, stopped)
 
 
 def _keep(report: "Report", report_file: Path | None, html_file: Path | None, as_json: bool) -> None:

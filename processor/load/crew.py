@@ -18,7 +18,7 @@ from processor.kafka.connection import Connection
 from processor.load.scenario import Scenario
 from processor.load.sending import Loop
 from processor.load.shard import Shard
-from processor.load.tally import Tally, together
+from processor.load.tally import Tally, decode_tally, encode_tally, together
 
 TELL_S: Final = 0.5
 LINE_BYTES_MAX: Final = 1024 * 1024
@@ -103,7 +103,7 @@ async def _together(order: Order, begin: Callable[[], Begin], on_tally: OnTally,
     async def hear(number: int, process: Process) -> None:
         assert process.stdout is not None
         while line := await process.stdout.readline():
-            tallies[number] = msgspec.json.decode(line, type=Tally)
+            tallies[number] = decode_tally(line)
         if code := await process.wait():
             raise CrewError(f"process {number} of the load ended by itself (exit code {code})")
 
@@ -207,7 +207,7 @@ async def _stop_at_end(reader: asyncio.StreamReader, loop: Loop) -> None:
 
 def _say(tally: Tally) -> None:
     with suppress(BrokenPipeError):
-        sys.stdout.buffer.write(msgspec.json.encode(tally) + b"\n")
+        sys.stdout.buffer.write(encode_tally(tally) + b"\n")
         sys.stdout.flush()
 
 

@@ -1,48 +1,11 @@
-"""What a load has done so far: counts that add up over processes, and delays in buckets."""
+"""What a load has done so far: counts and delays that add up over processes."""
 
 from collections import Counter
 from collections.abc import Iterable
-from math import exp, log
-from typing import Final, Self
 
 import msgspec
 
-FINENESS: Final = 200
-"""Buckets of delays for each factor of e: a delay is known to 0.5 %."""
-
-
-class Delays(msgspec.Struct):
-    """Delays, counted by how long they are: as many as there may be, in some thousand buckets."""
-
-    buckets: dict[int, int] = msgspec.field(default_factory=dict)
-    most_us: int = 0
-
-    def note(self, delay_us: int, count: int = 1) -> None:
-        """Count a delay, so many times; one that is negative is none."""
-        bucket = int(log(delay_us) * FINENESS) if delay_us > 1 else 0
-        self.buckets[bucket] = self.buckets.get(bucket, 0) + count
-        self.most_us = max(self.most_us, delay_us)
-
-    def add(self, other: Self) -> None:
-        """Add what another process has counted."""
-        for bucket, count in other.buckets.items():
-            self.buckets[bucket] = self.buckets.get(bucket, 0) + count
-        self.most_us = max(self.most_us, other.most_us)
-
-    def quantiles_ms(self, *shares: float) -> list[float]:
-        """Give the delays (ms) that these shares of all do not exceed, at most 0.5 % too long."""
-        found, seen, total = [], 0, sum(self.buckets.values())
-        ordered = sorted(self.buckets.items())
-        for share in shares:
-            seen = 0
-            for bucket, count in ordered:
-                seen += count
-                if seen >= share * total:
-                    found.append(round(min(exp((bucket + 1) / FINENESS), self.most_us) / 1000, 2))
-                    break
-            else:
-                found.append(0.0)
-        return found
+from processor.load.delays import Delays, from_text, to_text
 
 
 class Tally(msgspec.Struct):
@@ -100,3 +63,7 @@ def together(tallies: Iterable[Tally]) -> Tally:
         total.is_whole = total.is_whole and tally.is_whole
     total.by_topic, total.kinds = dict(by_topic), dict(kinds)
     return total
+
+
+encode_tally = msgspec.json.Encoder(enc_hook=to_text).encode
+decode_tally = msgspec.json.Decoder(Tally, dec_hook=from_text).decode

@@ -1,18 +1,19 @@
 """A read_committed consumer of the output topics, that notes how long after its moment each output came.
 
-The moment is that of the schedule, which stands in the id of the record that brought the output about. So whatever held
-a record up is in the delay: the load, the brokers, the worker, its transaction, this consumer.
+The moment is that of the schedule by which the record that brought the output about was sent. So whatever held a record
+up is in the delay: the load, the brokers, the worker, its transaction, this consumer.
 """
 
 import time
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 from aiokafka import TopicPartition
 
 from processor.codec.times import parse_time
-from processor.load.crew import Begin
-from processor.load.tally import Delays
+from processor.load.delays import Delays
+from processor.measure.traffic import Moments
 from processor.settings import Settings
 from processor.topics import names
 
@@ -41,57 +42,80 @@ _decode = msgspec.json.Decoder(_Event).decode
 
 
 class Delivery:
-    """What has come of a load so far."""
+    """What has come of some traffic so far."""
 
-    def __init__(self, seed: int) -> None:
-        """Expect the outputs of records of this seed."""
-        self._ids = f"load-{seed}-"
-        self._begin: Begin | None = None
+    def __init__(self, warm_up_s: float = 0) -> None:
+        """Expect outputs; those due within so many seconds of the first one are not timed."""
+        self._warm_up_us = int(warm_up_s * 1e6)
+        self._timed_from_us: int | None = None
+        self._moments: Moments | None = None
         self._seen: set[str] = set()
+        self._ended: set[str] = set()
         self.counts = dict.fromkeys(OUTPUTS, 0)
-        """All outputs that came, by topic; others than the load's included."""
+        """All outputs that came, by topic; others than this traffic's included."""
         self.delays = {topic: Delays() for topic in ("window-opened", "send-accepted", "send-rejected")}
-        """Of the load's outputs, each once, by topic."""
+        """Of the traffic's outputs, each once, by topic."""
+        self.decided = Delays()
+        """From the same moments until the worker wrote the output into a batch, by its record's timestamp (ms)."""
         self.lateness = Delays()
-        """How long after its end, by the wall clock, each window's end came that was due since the begin."""
+        """How long after its end, by the wall clock, each window's end came."""
+        self.early = 0
+        """Ends that came before they were due: by their records' times, or since clocks differ."""
         self.lately = Delays()
         """The delays of all topics since somebody last took them away."""
 
-    def begin(self, begin: Begin) -> None:
-        """Set the moments of the schedule; what belongs to earlier ones is another load's."""
-        self._begin = begin
+    def begin(self, moments: Moments) -> None:
+        """Set when records are due."""
+        self._moments = moments
 
-    def note(self, topic: str, value: bytes, now_us: int) -> None:
-        """Note an output of a topic of the contract."""
+    def note(self, topic: str, value: bytes, decided_ms: int, now_us: int) -> None:
+        """Note an output of a topic of the contract: its record's timestamp, and when it came."""
         self.counts[topic] += 1
-        event, begin = _decode(value), self._begin
-        if begin is None:
+        moments = self._moments
+        if moments is None:
             return
+        event = _decode(value)
         if topic == "window-closed":
-            due_ms = parse_time(event.time)
-            if due_ms is not None and event.data.reason == "expired" and due_ms * 1000 >= begin.begin_us:
-                self.lateness.note(now_us - due_ms * 1000)
-        elif (cause := event.data.cause or event.data.send) and cause.id.startswith(self._ids):
-            moment_us = int(cause.id.partition(".")[2])
-            if moment_us < begin.start_us or event.id in self._seen:
-                return
-            self._seen.add(event.id)  # a send that is put on the topic twice is judged twice, and the first one counts
-            delay_us = now_us - (moment_us + begin.begin_us - begin.start_us)
-            self.delays[topic].note(delay_us)
-            self.lately.note(delay_us)
+            self._note_end(event, moments.ends_from_us, now_us)
+            return
+        cause = event.data.cause or event.data.send
+        if cause is None or (due_us := moments.due_us(cause.id)) is None or event.id in self._seen:
+            return
+        self._seen.add(event.id)  # a send that is put on the topic twice is judged twice, and the first one counts
+        if self._timed_from_us is None:
+            self._timed_from_us = due_us + self._warm_up_us
+        if due_us >= self._timed_from_us:
+            self.delays[topic].note(now_us - due_us)
+            self.lately.note(now_us - due_us)
+            self.decided.note(decided_ms * 1000 - due_us)
+
+    def _note_end(self, event: _Event, from_us: int | None, now_us: int) -> None:
+        due_ms = parse_time(event.time)
+        if due_ms is None or from_us is None or event.data.reason != "expired" or event.id in self._ended:
+            return
+        if due_ms * 1000 >= from_us:
+            self._ended.add(event.id)
+            self.lateness.note(now_us - due_ms * 1000)
+            self.early += now_us < due_ms * 1000
 
     @property
     def received(self) -> int:
-        """The load's outputs that came, each once."""
+        """The traffic's openings and verdicts that came, each once."""
         return len(self._seen)
+
+    @property
+    def ended(self) -> int:
+        """The ends that were timed, each once."""
+        return len(self._ended)
 
 
 class Receiver:
-    """Follows the output topics from their ends on."""
+    """Follows output topics from their ends on."""
 
-    def __init__(self, settings: Settings, delivery: Delivery) -> None:
-        """Take where they are; needs a running loop."""
-        self._topics = {name: topic for topic, name in names(settings).items() if topic in OUTPUTS}
+    def __init__(self, settings: Settings, delivery: Delivery, topics: Iterable[str] = OUTPUTS) -> None:
+        """Take where they are, and which of them; needs a running loop."""
+        wanted = frozenset(topics)
+        self._topics = {name: topic for topic, name in names(settings).items() if topic in wanted}
         self._partitions = settings.partitions
         self._delivery = delivery
         self._consumer = settings.connection.consumer(
@@ -117,12 +141,17 @@ class Receiver:
     async def follow(self) -> None:
         """Take what comes, for ever."""
         while True:
-            fetched = await self._consumer.getmany(timeout_ms=500)
-            now_us = time.time_ns() // 1000
-            for tp, records in fetched.items():
-                topic = self._topics[tp.topic]
-                for record in records:
-                    self._delivery.note(topic, record.value, now_us)
+            await self.take()
+
+    async def take(self) -> int:
+        """Take what has come, waiting half a second for it; give how many that was."""
+        fetched = await self._consumer.getmany(timeout_ms=500)
+        now_us = time.time_ns() // 1000
+        for tp, records in fetched.items():
+            topic = self._topics[tp.topic]
+            for record in records:
+                self._delivery.note(topic, record.value, record.timestamp, now_us)
+        return sum(map(len, fetched.values()))
 
     async def is_at_end(self) -> bool:
         """Whether all that is committed by now has been taken."""

@@ -2,17 +2,18 @@
 
 import os
 import platform
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from processor import __version__
-from processor.load.tally import Delays
+from processor.load.delays import Delays
 from processor.measure.gauges import Sample
 
 
 class Quantiles(msgspec.Struct):
-    """Of delays, in ms; each at most 0.5 % too long; the longest is exact."""
+    """Of delays, in ms; each at most 0.1 % too long."""
 
     count: int
     p50: float
@@ -20,12 +21,22 @@ class Quantiles(msgspec.Struct):
     p99: float
     p999: float
     max: float
+    histogram: str
+    """All of them, in µs, as HdrHistogram encodes them (V2, base64)."""
 
     @classmethod
     def of(cls, delays: Delays) -> "Quantiles":
         """Sum up delays."""
-        p50, p90, p99, p999 = delays.quantiles_ms(0.5, 0.9, 0.99, 0.999)
-        return cls(sum(delays.buckets.values()), p50, p90, p99, p999, round(delays.most_us / 1000, 2))
+        p50, p90, p99, p999, longest = delays.quantiles_ms(0.5, 0.9, 0.99, 0.999, 1.0)
+        return cls(delays.count, p50, p90, p99, p999, longest, delays.encoded())
+
+    def percentiles_ms(self, percentiles: Sequence[float]) -> list[float]:
+        """Give others than those that stand here.
+
+        Raises:
+            ValueError: The histogram is none.
+        """
+        return Delays.decoded(self.histogram).quantiles_ms(*(each / 100 for each in percentiles))
 
 
 class WorkerFigures(msgspec.Struct):
@@ -52,15 +63,19 @@ class Report(msgspec.Struct):
     outputs: dict[str, int]
     """That came, by topic."""
     received: int
-    """Of them the load's own openings and verdicts, each once."""
+    """Of them the traffic's own openings and verdicts, each once."""
     seconds: float
     """From the begin until all was consumed and received, or nobody waited any longer."""
     events_a_second: float
     """Over those seconds."""
     latency: Quantiles
     """From the moment of a record in the schedule until its output came."""
+    decided: Quantiles
+    """From the same moment until the worker wrote the output into a batch, to a millisecond."""
     latency_by_topic: dict[str, Quantiles]
     timer_lateness: Quantiles
+    ends_early: int
+    """Ends that came before they were due."""
     lag_max: int
     lag_end: int
     workers: list[WorkerFigures]
@@ -72,16 +87,23 @@ class Report(msgspec.Struct):
     machine: str = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
 
 
-def total(delays: dict[str, Delays]) -> Delays:
-    """Put the delays of several topics together."""
+PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9)
+
+
+def total(delays: Iterable[Delays]) -> Delays:
+    """Put several together."""
     found = Delays()
-    for each in delays.values():
+    for each in delays:
         found.add(each)
     return found
 
 
-def figures(report: Report) -> dict[str, float]:
-    """Give what is compared between runs, by its name with its unit."""
+def figures(report: Report, percentiles: Sequence[float] = PERCENTILES) -> dict[str, float]:
+    """Give what is compared between runs, by its name with its unit.
+
+    Raises:
+        ValueError: A histogram is none.
+    """
     found: dict[str, float] = {
         "events sent": report.sent,
         "sent a second": report.sent_a_second,
@@ -89,16 +111,13 @@ def figures(report: Report) -> dict[str, float]:
         "outputs received": report.received,
     }
     for name, quantiles in (
-        ("latency", report.latency), ("timer lateness", report.timer_lateness), ("load behind", report.load_behind),
+        ("latency", report.latency), ("decided", report.decided), ("timer lateness", report.timer_lateness),
+        ("load behind", report.load_behind),
     ):  # fmt: skip
         if quantiles.count:
-            found |= {
-                f"{name} p50, ms": quantiles.p50,
-                f"{name} p90, ms": quantiles.p90,
-                f"{name} p99, ms": quantiles.p99,
-                f"{name} p99.9, ms": quantiles.p999,
-                f"{name} max, ms": quantiles.max,
-            }
+            values = zip(percentiles, quantiles.percentiles_ms(percentiles), strict=True)
+            found |= {f"{name} p{percentile:.10g}, ms": value for percentile, value in values}
+            found[f"{name} max, ms"] = quantiles.max
     found |= {"lag max": report.lag_max, "lag end": report.lag_end}
     if report.workers:
         found |= {

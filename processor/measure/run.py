@@ -1,4 +1,4 @@
-"""A measured run: the load in processes of its own, a consumer of the outputs here, and gauges once a second."""
+"""A measured run: the traffic in processes of its own, a consumer of the outputs here, and gauges once a second."""
 
 import asyncio
 import time
@@ -9,11 +9,12 @@ from typing import Final
 from aiokafka.errors import KafkaError
 
 from processor.codec.times import format_time
-from processor.load.crew import Begin, Order, follow
-from processor.load.tally import Delays, Tally
+from processor.load.delays import Delays
+from processor.load.tally import Tally
 from processor.measure.gauges import Lag, Sample, Workers
 from processor.measure.receiver import Delivery, Receiver
 from processor.measure.report import Quantiles, Report, WorkerFigures, total
+from processor.measure.traffic import Moments, Traffic
 from processor.settings import Settings
 
 SAMPLE_S: Final = 1.0
@@ -22,25 +23,28 @@ LOOK_S: Final = 0.2
 
 
 class Run:
-    """One load against a set-up that runs."""
+    """Some traffic against a set-up that runs."""
 
-    def __init__(self, settings: Settings, order: Order, pids: Sequence[int], drain_s: float) -> None:
-        """Take where it is, what to send, the workers to watch, and how long to wait for them when all was sent."""
-        self._settings, self._order, self._drain_s = settings, order, drain_s
-        self._delivery = Delivery(order.scenario["seed"])
+    def __init__(
+        self, settings: Settings, traffic: Traffic, pids: Sequence[int], *, drain_s: float, warm_up_s: float = 0
+    ) -> None:
+        """Take where it is, what to send, the workers to watch, and how long to wait for them when all was sent.
+
+        Outputs that are due within `warm_up_s` of the first one are not timed.
+        """
+        self._settings, self._traffic, self._drain_s = settings, traffic, drain_s
+        self._delivery = Delivery(warm_up_s)
         self._workers = Workers(pids)
         self._tally = Tally()
-        self._begin = Begin(0, 0)
+        self._begin_us = 0
         self._samples: list[Sample] = []
         self._lag = 0
 
-    async def measured(
-        self, events: int, begin: Callable[[], Begin], on_sample: Callable[[Sample], None], stopped: asyncio.Event
-    ) -> Report:
+    async def measured(self, on_sample: Callable[[Sample], None], stopped: asyncio.Event) -> Report:
         """Run it to its end, or until it is stopped.
 
         Raises:
-            CrewError: A process of the load ended by itself.
+            CrewError: A process of the traffic ended by itself.
             KafkaError: The brokers refuse to answer.
         """
         receiver, lag = Receiver(self._settings, self._delivery), Lag(self._settings)
@@ -51,16 +55,15 @@ class Run:
             following = asyncio.create_task(receiver.follow())
             sampling = asyncio.create_task(self._sample(lag, on_sample))
             stack.push_async_callback(_cancelled, following, sampling)
-            self._tally = await follow(self._order, lambda: self._begun(begin()), self._note, stopped, apart=True)
+            self._tally = await self._traffic.follow(self._begun, self._note, stopped)
             consumed = await self._drained(receiver, lag, stopped, following)
             end_us = time.time_ns() // 1000
-        return self._report(events, end_us, is_whole=self._tally.is_whole and consumed and not self._tally.error)
+        return self._report(end_us, is_whole=self._tally.is_whole and consumed and not self._tally.error)
 
-    def _begun(self, begin: Begin) -> Begin:
-        self._begin = begin
-        self._delivery.begin(begin)
+    def _begun(self, moments: Moments) -> None:
+        self._begin_us = moments.begin_us
+        self._delivery.begin(moments)
         self._workers.read()
-        return begin
 
     def _note(self, tally: Tally) -> None:
         self._tally = tally
@@ -68,7 +71,7 @@ class Run:
     async def _sample(self, lag: Lag, on_sample: Callable[[Sample], None]) -> None:
         while True:
             await asyncio.sleep(SAMPLE_S)
-            if not self._begin.begin_us:
+            if not self._begin_us:
                 continue
             self._lag = await lag.read()
             sample = self._sampled()
@@ -77,10 +80,10 @@ class Run:
 
     def _sampled(self) -> Sample:
         lately, self._delivery.lately = self._delivery.lately, Delays()
-        p50, p99 = lately.quantiles_ms(0.5, 0.99) if lately.buckets else (None, None)
+        p50, p99 = lately.quantiles_ms(0.5, 0.99) if lately.count else (None, None)
         cpu, rss_mb = self._workers.read()
         return Sample(
-            at_s=round(time.time() - self._begin.begin_us / 1e6, 2), sent=self._tally.acknowledged,
+            at_s=round(time.time() - self._begin_us / 1e6, 2), sent=self._tally.acknowledged,
             received=self._delivery.received, lag=self._lag, p50_ms=p50, p99_ms=p99, cpu=cpu, rss_mb=rss_mb,
         )  # fmt: skip
 
@@ -98,15 +101,15 @@ class Run:
             await asyncio.sleep(LOOK_S)
         return False
 
-    def _report(self, events: int, end_us: int, *, is_whole: bool) -> Report:
+    def _report(self, end_us: int, *, is_whole: bool) -> Report:
         self._samples.append(self._sampled())
-        tally, delivery, begin_us = self._tally, self._delivery, self._begin.begin_us
+        tally, delivery, begin_us = self._tally, self._delivery, self._begin_us
         seconds, send_seconds = (max(us - begin_us, 1) / 1e6 for us in (end_us, tally.ended_us))
         per_event = 1e6 / max(tally.acknowledged, 1)
         return Report(
             at=format_time(begin_us // 1000),
-            scenario=self._order.scenario,
-            events=events,
+            scenario=self._traffic.scenario,
+            events=self._traffic.events,
             sent=tally.acknowledged,
             send_seconds=round(send_seconds, 3),
             sent_a_second=round(tally.acknowledged / send_seconds, 1),
@@ -116,9 +119,11 @@ class Run:
             received=delivery.received,
             seconds=round(seconds, 3),
             events_a_second=round((tally.acknowledged - self._lag) / seconds, 1),
-            latency=Quantiles.of(total(delivery.delays)),
+            latency=Quantiles.of(total(delivery.delays.values())),
+            decided=Quantiles.of(delivery.decided),
             latency_by_topic={topic: Quantiles.of(delays) for topic, delays in delivery.delays.items()},
             timer_lateness=Quantiles.of(delivery.lateness),
+            ends_early=delivery.early,
             lag_max=max((sample.lag for sample in self._samples), default=0),
             lag_end=self._lag,
             workers=[

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from tests.bench.receive import READY, Delays, Watch
+from tests.bench.receive import READY, Received, Watch
 from tests.bench.scene import WITHIN_S, Bench
 from tests.chaos.harness import ROOT, environment
 
@@ -51,9 +51,9 @@ class Receiving:
     def __init__(self, process: Process) -> None:
         self._process = process
 
-    async def delays(self) -> Delays:
+    async def received(self) -> Received:
         """Wait until it has received all, or nothing more comes."""
-        return msgspec.json.decode(await result(self._process), type=Delays)
+        return msgspec.json.decode(await result(self._process), type=Received)
 
 
 @asynccontextmanager
@@ -61,8 +61,9 @@ async def receiving(
     bench: Bench, *topics: str, wanted: int, warm_up_s: float = 0, quiet_s: float = 30
 ) -> AsyncIterator[Receiving]:
     """Have a receiver stand at the ends of topics of the contract."""
-    names = [bench.names[topic] for topic in topics]
-    watch = Watch(bench.settings.bootstrap_servers, names, bench.settings.partitions, wanted, warm_up_s, quiet_s)
+    settings = bench.settings
+    where = settings.bootstrap_servers, settings.topic_prefix, list(topics), settings.partitions
+    watch = Watch(*where, wanted, warm_up_s, quiet_s)
     async with _running("tests.bench.receive", msgspec.json.encode(watch).decode()) as process:
         assert process.stdout is not None
         assert (await process.stdout.readline()).decode().strip() == READY

@@ -1,29 +1,28 @@
-"""A consumer of outputs, as a process of its own: ``python -m tests.bench.receive '{…}'``.
+"""The receiver of `janela measure` as a process of its own: ``python -m tests.bench.receive '{…}'``.
 
-Notes of each output when it came and since when it was due: a window's end since that end, anything else since the
-moment that the load wrote into its cause's id. Says "ready" when it stands at the topics' ends, and at the end
-what it has measured.
+Says "ready" when it stands at the topics' ends, and at the end what it has measured.
 """
 
 import asyncio
 import sys
 import time
-from datetime import datetime
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from tests.bench.scene import quantiles
+from processor.load.scenario import Scenario
+from processor.measure.receiver import Delivery, Receiver
+from processor.measure.report import Quantiles, total
+from processor.measure.traffic import LoadMoments
+from processor.settings import Settings
 
 READY = "ready"
-FETCH_WAIT_MS = 20
-"""A partition that comes free while a fetch is under way waits for up to this long: the bench's own share of delay."""
 
 
 class Watch(msgspec.Struct):
     """What to receive, until when, and how many seconds of the beginning not to count."""
 
     bootstrap_servers: str
+    topic_prefix: str
     topics: list[str]
     partitions: int
     wanted: int
@@ -31,107 +30,56 @@ class Watch(msgspec.Struct):
     quiet_s: float
 
 
-class Delays(msgspec.Struct):
+class Received(msgspec.Struct):
     """What came, and how long after it was due (ms)."""
 
     received: int
     different: int
     refused: int
-    counted: int
-    p50: float
-    p90: float
-    p99: float
-    most: float
-    least: float
-    decided_p50: float
-    decided_p99: float
+    delays: Quantiles
+    """Of openings and verdicts."""
+    lateness: Quantiles
+    """Of ends, by the wall clock."""
+    least_late_ms: float
+    early: int
+    """Ends that came before they were due."""
+    decided: Quantiles
     """Until the worker wrote the output's record into a batch, by the record's timestamp."""
     cpu_s: float
 
 
-class _Cause(msgspec.Struct):
-    id: str
-
-
-class _Fields(msgspec.Struct):
-    cause: _Cause | None = None
-    send: _Cause | None = None
-    closed_at: str | None = None
-    expires_at: datetime | None = None
-
-
-class _Event(msgspec.Struct):
-    id: str
-    type: str
-    data: _Fields
-
-
-_decode = msgspec.json.Decoder(_Event).decode
-
-
-class Receiver:
-    """Notes what comes."""
-
-    def __init__(self) -> None:
-        self.ids: set[str] = set()
-        self.came: list[tuple[float, float, float]] = []
-        """When it was due, was decided and came (ms since the epoch)."""
-        self.refused = 0
-
-    def note(self, value: bytes, decided_ms: float, now_ms: float) -> None:
-        """Note one output."""
-        event = _decode(value)
-        self.ids.add(event.id)
-        self.refused += event.type == "janela.send.rejected.v1"
-        self.came.append((_due_ms(event.data), decided_ms, now_ms))
-
-    def delays(self, warm_up_s: float) -> Delays:
-        """Give what is measured, without what was due in the first seconds."""
-        first_ms = min(due_ms for due_ms, _, _ in self.came) + warm_up_s * 1000
-        counted = [times for times in self.came if times[0] >= first_ms]
-        delays_ms = [came_ms - due_ms for due_ms, _, came_ms in counted]
-        p50, p90, p99, most = quantiles(delays_ms, 0.5, 0.9, 0.99)
-        decided_p50, decided_p99, _ = quantiles((decided_ms - due_ms for due_ms, decided_ms, _ in counted), 0.5, 0.99)
-        return Delays(
-            received=len(self.came), different=len(self.ids), refused=self.refused, counted=len(counted),
-            p50=p50, p90=p90, p99=p99, most=most, least=round(min(delays_ms), 1),
-            decided_p50=decided_p50, decided_p99=decided_p99, cpu_s=round(time.process_time(), 2),
-        )  # fmt: skip
-
-
-def _due_ms(fields: _Fields) -> float:
-    if fields.closed_at is not None and fields.expires_at is not None:
-        return fields.expires_at.timestamp() * 1000
-    cause = fields.cause or fields.send
-    assert cause is not None, "an output that nobody was due"
-    return int(cause.id.partition(".")[2]) / 1000
-
-
 async def _main(watch: Watch) -> None:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=watch.bootstrap_servers,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        fetch_max_wait_ms=FETCH_WAIT_MS,
+    settings = Settings(
+        bootstrap_servers=watch.bootstrap_servers, topic_prefix=watch.topic_prefix, partitions=watch.partitions
     )
-    await consumer.start()
-    receiver = Receiver()
+    delivery = Delivery(watch.warm_up_s)
+    receiver = Receiver(settings, delivery, watch.topics)
+    # the load's schedule is the wall clock, and the topics are nobody else's
+    delivery.begin(LoadMoments(begin_us=0, start_us=0, seed=Scenario().seed))
     try:
-        tps = [TopicPartition(topic, n) for topic in watch.topics for n in range(watch.partitions)]
-        consumer.assign(tps)
-        await consumer.seek_to_end(*tps)
-        for tp in tps:
-            await consumer.position(tp)
+        await receiver.start()
         print(READY, flush=True)
-        heard_s = time.monotonic()
-        while len(receiver.came) < watch.wanted and time.monotonic() - heard_s < watch.quiet_s:
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                heard_s, now_ms = time.monotonic(), time.time() * 1e3
-                for record in records:
-                    receiver.note(record.value, record.timestamp, now_ms)
+        heard_s, received = time.monotonic(), 0
+        while received < watch.wanted and time.monotonic() - heard_s < watch.quiet_s:
+            if came := await receiver.take():
+                heard_s, received = time.monotonic(), received + came
     finally:
-        await consumer.stop()
-    print(msgspec.json.encode(receiver.delays(watch.warm_up_s)).decode())
+        await receiver.stop()
+    print(msgspec.json.encode(_told(delivery)).decode())
+
+
+def _told(delivery: Delivery) -> Received:
+    return Received(
+        received=sum(delivery.counts.values()),
+        different=delivery.received + delivery.ended,
+        refused=delivery.counts["send-rejected"],
+        delays=Quantiles.of(total(delivery.delays.values())),
+        lateness=Quantiles.of(delivery.lateness),
+        least_late_ms=delivery.lateness.quantiles_ms(0.0)[0],
+        early=delivery.early,
+        decided=Quantiles.of(delivery.decided),
+        cpu_s=round(time.process_time(), 2),
+    )
 
 
 if __name__ == "__main__":

@@ -48,28 +48,28 @@ async def _measured(kafka: EmbeddedKafka, prefix: str, folder: Path, rate: int, 
                 loading(bench, rate, SECONDS) as loader,
                 progress(f"{partitions} partitions, {rate:,} events/s", events),
             ):
-                loaded, delays = await asyncio.gather(result(loader), receiver.delays())
+                loaded, came = await asyncio.gather(result(loader), receiver.received())
             cpu_s, took_s = worker.cpu_s() - cpu_before_s, time.monotonic() - began_s
         counts = await worker.stopped()
-    assert counts["records"] == delays.received == delays.different == events
-    assert delays.refused == 0
+    assert counts["records"] == came.received == came.different == events
+    assert came.refused == 0
     sent = json.loads(loaded)
     return {
         "partitions": partitions,
         "events/s": rate,
-        "p50, ms": delays.p50,
-        "p90, ms": delays.p90,
-        "p99, ms": delays.p99,
-        "max, ms": delays.most,
-        "events counted": delays.counted,
+        "p50, ms": came.delays.p50,
+        "p90, ms": came.delays.p90,
+        "p99, ms": came.delays.p99,
+        "max, ms": came.delays.max,
+        "events counted": came.delays.count,
         "taken up by the load, p99, ms": sent["behind_ms"]["p99"],
         "acknowledged to the load, p50, ms": sent["acknowledged_ms"]["p50"],
         "acknowledged to the load, p99, ms": sent["acknowledged_ms"]["p99"],
-        "decided by the worker, p50, ms": delays.decided_p50,
-        "decided by the worker, p99, ms": delays.decided_p99,
+        "decided by the worker, p50, ms": came.decided.p50,
+        "decided by the worker, p99, ms": came.decided.p99,
         "worker's share of a core": round(cpu_s / took_s, 2),
         "load's CPU, s": sent["cpu_s"],
-        "receiver's CPU, s": delays.cpu_s,
+        "receiver's CPU, s": came.cpu_s,
         "transactions": counts["transactions"],
         "load average": f"{load_before} to {load()}",
     }

@@ -50,11 +50,12 @@ async def run(engine: Engine, settings: Settings, folder: Path, rate: int, secon
                 ) as receiver,
                 clients.loading(bench, rate, WARM_UP_S + seconds) as load,
             ):
-                _, delays = await asyncio.gather(clients.result(load), receiver.delays())
+                _, came = await asyncio.gather(clients.result(load), receiver.received())
         messages = sum((await bench.ends(INPUTS["inbound"])).values())  # each of them a new customer's
     await ground.remove()
-    is_whole = delays.received == delays.different == messages
-    return Delays(engine.name, rate, delays.p50, delays.p90, delays.p99, delays.most, is_whole)
+    is_whole = came.received == came.different == messages
+    delays = came.delays
+    return Delays(engine.name, rate, delays.p50, delays.p90, delays.p99, delays.max, is_whole)
 
 
 async def _at_work(settings: Settings) -> None:

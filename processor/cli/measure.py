@@ -1,25 +1,19 @@
-"""`janela measure`: a load against a set-up that runs, and what came of it; and two such runs side by side."""
+"""`janela measure`: a load or a replay on a set-up that runs, and what came of it; and two such runs side by side."""
 
-import asyncio
-import signal
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from processor.cli.config import BootstrapServers, ConfigFile, load_settings
 from processor.cli.load import Span
+from processor.cli.measure_replay import replay
+from processor.cli.measured import AsJson, Drain, HtmlFile, Kept, ReportFile, WarmUp, Watched, Workers, run_measured
 
 if TYPE_CHECKING:
-    from processor.load.scenario import Scenario
-    from processor.measure.gauges import Sample
+    from processor.cli.progress import Progress
     from processor.measure.report import Report
-    from processor.settings import Settings
-
-NOT_WHOLE: Final = 1
-STOPPED: Final = 130
-LOGGED_EVERY_S: Final = 5
+    from processor.measure.traffic import Traffic
 
 Number = float | None
 
@@ -40,23 +34,12 @@ def measure(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same contacts and types. [1]")] = None,
     start: Annotated[str | None, typer.Option(metavar="TIME", help="As of janela load.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Processes of the load.")] = 1,
-    workers: Annotated[
-        list[int] | None,
-        typer.Option("--worker", metavar="PID", help="A worker on this machine, to meter; may be given again."),
-    ] = None,
-    drain: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the workers when all was sent.")
-    ] = 60,
-    warm_up: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Don't time what is due in the first so many seconds.")
-    ] = 0,
-    report_file: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Keep the figures here, as JSON, for compare.")
-    ] = None,
-    html_file: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots; it needs no network.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines: one JSON object at the end.")] = False,
+    workers: Workers = None,
+    drain: Drain = 60,
+    warm_up: WarmUp = 0,
+    report_file: ReportFile = None,
+    html_file: HtmlFile = None,
+    as_json: AsJson = False,
     bootstrap_servers: BootstrapServers = None,
     config_file: ConfigFile = None,
 ) -> None:
@@ -70,6 +53,7 @@ def measure(
     Examples:
         janela measure --rate 10000 --seconds 60 --worker "$(pgrep -f 'janela worker')"
         janela measure --scenario friday.toml --report a.json --html a.html
+        janela measure replay --from-archive day.jsonl.zst --times shifted --speed 60
         janela measure compare a.json b.json
 
     Exit codes: 0 all was sent and consumed, 1 it was not, or a process of the load failed, 2 an option, the scenario,
@@ -77,25 +61,24 @@ def measure(
     """
     if context.invoked_subcommand is not None:
         return
-    from processor.load.crew import CrewError
     from processor.load.scenario import Scenario
-    from processor.measure.gauges import read_meter
 
     options = locals()
     given = {name: options[name] for name in Scenario.model_fields if options.get(name) is not None}
     settings, scenario = load_settings(config_file, bootstrap_servers), Scenario.load(scenario_file, given)
-    if gone := [pid for pid in workers or () if read_meter(pid) is None]:
-        raise typer.BadParameter(f"no process here has the id {gone[0]}", param_hint="--worker")
-    stopped = asyncio.Event()
-    try:
-        report = asyncio.run(
-            _measured(settings, scenario, Span.of(scenario, start), processes, workers or [], drain, warm_up, stopped)
-        )
-    except CrewError as error:
-        print(f"janela measure: {error}", file=sys.stderr)
-        raise typer.Exit(NOT_WHOLE) from None
-    _keep(report, report_file, html_file, as_json)
-    raise typer.Exit(0 if report.is_whole else STOPPED if stopped.is_set() else NOT_WHOLE)
+    span = Span.of(scenario, start)
+
+    async def load(_: "Progress") -> "tuple[Traffic, int]":
+        from processor.cli.load import ordered
+        from processor.measure.traffic import LoadTraffic
+
+        order = await ordered(settings, scenario, processes)
+        return LoadTraffic(order, span.events, span.begin), order.partitions
+
+    run_measured(settings, load, Watched(workers or [], drain, warm_up), Kept(report_file, html_file, as_json))
+
+
+measure_app.command("replay")(replay)
 
 
 @measure_app.command()
@@ -160,54 +143,3 @@ def _read(path: Path, percentiles: list[float] | None) -> "tuple[Report, dict[st
         raise typer.BadParameter(f"{path}: {error.strerror}") from None
     except ValueError as error:  # of the bytes, the JSON, its fields, or a histogram
         raise typer.BadParameter(f"{path} is no report: {error}") from None
-
-
-async def _measured(
-    settings: "Settings",
-    scenario: "Scenario",
-    span: Span,
-    processes: int,
-    workers: list[int],
-    drain_s: float,
-    warm_up_s: float,
-    stopped: asyncio.Event,
-) -> "Report":
-    from processor.cli.cluster import refusals_told
-    from processor.cli.load import ordered
-    from processor.cli.progress import progress_shown
-    from processor.measure.run import Run
-    from processor.measure.traffic import LoadTraffic
-
-    order = await ordered(settings, scenario, processes)
-    settings = settings.model_copy(update={"partitions": order.partitions})
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    with progress_shown(LOGGED_EVERY_S) as progress, refusals_told(settings):
-
-        def tell(sample: "Sample") -> None:
-            p99 = "-" if sample.p99_ms is None else f"{sample.p99_ms:,.0f}"
-            more = f", received {sample.received:,}, lag {sample.lag:,}, p99 {p99} ms"
-            progress.note("sent", sample.sent, span.events, more)
-
-        traffic = LoadTraffic(order, span.events, span.begin)
-        return await Run(settings, traffic, workers, drain_s=drain_s, warm_up_s=warm_up_s).measured(tell, stopped)
-
-
-def _keep(report: "Report", report_file: Path | None, html_file: Path | None, as_json: bool) -> None:
-    import msgspec
-
-    from processor.measure.page import page
-    from processor.measure.report import figures
-
-    text = msgspec.json.format(msgspec.json.encode(report), indent=1)
-    if report_file is not None:
-        report_file.write_bytes(text + b"\n")
-    if html_file is not None:
-        html_file.write_text(page(report), "utf-8")
-    if as_json:
-        print(text.decode())
-        return
-    for name, value in figures(report).items():
-        print(f"{name:<28}{value:>16,.10g}")
-    if not report.is_whole:
-        print("not all of the schedule was sent, or not all of it consumed")

@@ -47,7 +47,8 @@ class Delivery:
     def __init__(self, warm_up_s: float = 0) -> None:
         """Expect outputs; those due within so many seconds of the first one are not timed."""
         self._warm_up_us = int(warm_up_s * 1e6)
-        self._timed_from_us: int | None = None
+        self._timed_from_us = None if warm_up_s else 0
+        """None until the first one came; topics are read in any order, so without a warm-up it is not asked for."""
         self._moments: Moments | None = None
         self._seen: set[str] = set()
         self._ended: set[str] = set()

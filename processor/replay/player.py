@@ -21,6 +21,18 @@ from processor.topics import ClusterError
 FLUSH_RECORDS_MAX: Final = 20_000
 """In one transaction; where records wait for their turn, a transaction ends before each wait."""
 
+
+class Schedule:
+    """Says when the first record is due, and hears of each that is taken up. This one begins at once."""
+
+    def begin_s(self) -> float:
+        """Give the moment of the first record (monotonic); asked once, before it."""
+        return time.monotonic()
+
+    def taken_up(self, due_s: float) -> None:
+        """Hear that a record is taken up that was due at this moment (monotonic)."""
+
+
 Told = Callable[[str, int, int], None]
 """Is told what goes on, how much of it is done, and of how much (0: not known)."""
 
@@ -49,10 +61,18 @@ class Player:
     """Plays a source into a target."""
 
     def __init__(
-        self, source: Source, target: ReplayTarget, pace: Pace, *, is_shifted: bool, pseudonyms: Pseudonyms | None
+        self,
+        source: Source,
+        target: ReplayTarget,
+        pace: Pace,
+        *,
+        is_shifted: bool,
+        pseudonyms: Pseudonyms | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
-        """Take from where, where to, and what is changed on the way."""
+        """Take from where, where to, what is changed on the way, and who follows the schedule."""
         self._source, self._target, self._pace = source, target, pace
+        self._schedule = schedule or Schedule()
         self._is_shifted, self._pseudonyms = is_shifted, pseudonyms
 
     async def play(self, told: Told, *, may_append: bool) -> Played:
@@ -112,8 +132,10 @@ class Player:
                 if target.has(original, record):
                     continue
                 if not number:  # of those that are not there yet
-                    first_ms, began_s = time_ms, time.monotonic()
-                await self._turn(began_s + pace.due_s(number, time_ms, first_ms))
+                    first_ms, began_s = time_ms, self._schedule.begin_s()
+                due_s = began_s + pace.due_s(number, time_ms, first_ms)
+                await self._turn(due_s)
+                self._schedule.taken_up(due_s)
                 target.add(original, record, distance_ms)
                 number += 1
                 if target.pending >= FLUSH_RECORDS_MAX:

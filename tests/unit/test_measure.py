@@ -82,6 +82,13 @@ def test_latency_counts_from_the_moment_in_the_schedule_wherever_its_times_lie()
     assert longest_ms(delivery.decided) == pytest.approx(249, rel=0.001)
 
 
+def test_without_a_warm_up_all_are_timed_in_whatever_order_they_come() -> None:
+    delivery = begun()
+    for number, after_us in enumerate((5_000, 0, 3_000)):
+        note(delivery, "window-opened", output(START_US + after_us, number=number), BEGIN.begin_us + 9_000)
+    assert delivery.delays["window-opened"].count == delivery.received == 3
+
+
 def test_what_is_due_in_the_warm_up_is_counted_and_not_timed() -> None:
     delivery = begun(warm_up_s=2)
     for number, after_us in enumerate((0, 1_999_999, 2_000_000, 5_000_000)):

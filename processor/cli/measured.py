@@ -1,0 +1,116 @@
+"""What `janela measure` and `janela measure replay` share: the options of the one who watches, and the run itself."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+
+import typer
+
+if TYPE_CHECKING:
+    from processor.cli.progress import Progress
+    from processor.measure.gauges import Sample
+    from processor.measure.report import Report
+    from processor.measure.traffic import Traffic
+    from processor.settings import Settings
+
+NOT_WHOLE: Final = 1
+STOPPED: Final = 130
+LOGGED_EVERY_S: Final = 5
+
+Workers = Annotated[
+    list[int] | None,
+    typer.Option("--worker", metavar="PID", help="A worker on this machine, to meter; may be given again."),
+]
+Drain = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the workers when all was sent.")
+]
+WarmUp = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="Don't time what is due in the first so many seconds.")
+]
+ReportFile = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Keep the figures here, as JSON, for compare.")
+]
+HtmlFile = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots; it needs no network.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines: one JSON object at the end.")]
+
+
+class Watched(NamedTuple):
+    """What is watched beside the outputs, and for how long."""
+
+    pids: list[int]
+    drain_s: float
+    warm_up_s: float
+
+
+class Kept(NamedTuple):
+    """Where the report goes."""
+
+    report_file: Path | None
+    html_file: Path | None
+    as_json: bool
+
+
+MakeTraffic = Callable[["Progress"], Awaitable["tuple[Traffic, int]"]]
+"""Makes the traffic once the topics are known; gives their number of partitions too."""
+
+
+def run_measured(settings: "Settings", make: MakeTraffic, watched: Watched, kept: Kept) -> None:
+    """Measure, keep and tell the report, and exit with the code that says how it went."""
+    from processor.load.crew import CrewError
+    from processor.measure.gauges import read_meter
+
+    if gone := [pid for pid in watched.pids if read_meter(pid) is None]:
+        raise typer.BadParameter(f"no process here has the id {gone[0]}", param_hint="--worker")
+    stopped = asyncio.Event()
+    try:
+        report = asyncio.run(_measured(settings, make, watched, stopped))
+    except CrewError as error:
+        print(f"janela measure: {error}", file=sys.stderr)
+        raise typer.Exit(NOT_WHOLE) from None
+    _keep(report, kept)
+    raise typer.Exit(0 if report.is_whole else STOPPED if stopped.is_set() else NOT_WHOLE)
+
+
+async def _measured(settings: "Settings", make: MakeTraffic, watched: Watched, stopped: asyncio.Event) -> "Report":
+    from processor.cli.cluster import refusals_told
+    from processor.cli.progress import progress_shown
+    from processor.measure.run import Run
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    with progress_shown(LOGGED_EVERY_S) as progress, refusals_told(settings):
+        traffic, partitions = await make(progress)
+        settings = settings.model_copy(update={"partitions": partitions})
+
+        def tell(sample: "Sample") -> None:
+            p99 = "-" if sample.p99_ms is None else f"{sample.p99_ms:,.0f}"
+            more = f", received {sample.received:,}, lag {sample.lag:,}, p99 {p99} ms"
+            progress.note("sent", sample.sent, traffic.events, more)
+
+        run = Run(settings, traffic, watched.pids, drain_s=watched.drain_s, warm_up_s=watched.warm_up_s)
+        return await run.measured(tell, stopped)
+
+
+def _keep(report: "Report", kept: Kept) -> None:
+    import msgspec
+
+    from processor.measure.page import page
+    from processor.measure.report import figures
+
+    text = msgspec.json.format(msgspec.json.encode(report), indent=1)
+    if kept.report_file is not None:
+        kept.report_file.write_bytes(text + b"\n")
+    if kept.html_file is not None:
+        kept.html_file.write_text(page(report), "utf-8")
+    if kept.as_json:
+        print(text.decode())
+        return
+    for name, value in figures(report).items():
+        print(f"{name:<28}{value:>16,.10g}")
+    if not report.is_whole:
+        print("not all of the schedule was sent, or not all of it consumed")

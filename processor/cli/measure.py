@@ -8,7 +8,18 @@ import typer
 from processor.cli.config import BootstrapServers, ConfigFile, load_settings
 from processor.cli.load import Span
 from processor.cli.measure_replay import replay
-from processor.cli.measured import AsJson, Drain, HtmlFile, Kept, ReportFile, WarmUp, Watched, Workers, run_measured
+from processor.cli.measured import (
+    AsJson,
+    Drain,
+    HtmlFile,
+    Kept,
+    Ops,
+    ReportFile,
+    WarmUp,
+    Watched,
+    Workers,
+    run_measured,
+)
 
 if TYPE_CHECKING:
     from processor.cli.progress import Progress
@@ -35,6 +46,7 @@ def measure(
     start: Annotated[str | None, typer.Option(metavar="TIME", help="As of janela load.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Processes of the load.")] = 1,
     workers: Workers = None,
+    ops: Ops = None,
     drain: Drain = 60,
     warm_up: WarmUp = 0,
     report_file: ReportFile = None,
@@ -48,10 +60,12 @@ def measure(
     The load is that of `janela load`, in processes of its own; what its options say beside these, a scenario says.
     Latency counts from a record's moment in the schedule until its output reaches a read_committed consumer here, so
     a load or a broker that falls behind is in it. Timer lateness counts from a window's end by the wall clock. The
-    workers must run by now; restores are not waited for.
+    workers must run by now; a restore is in the report where the worker tells of it (--ops), be it from before the
+    begin, or since one was started again meanwhile.
 
     Examples:
         janela measure --rate 10000 --seconds 60 --worker "$(pgrep -f 'janela worker')"
+        janela measure --rate 2000 --ops 10.0.0.7:9464 --ops 10.0.0.8:9464
         janela measure --scenario friday.toml --report a.json --html a.html
         janela measure replay --from-archive day.jsonl.zst --times shifted --speed 60
         janela measure compare a.json b.json
@@ -75,7 +89,9 @@ def measure(
         order = await ordered(settings, scenario, processes)
         return LoadTraffic(order, span.events, span.begin), order.partitions
 
-    run_measured(settings, load, Watched(workers or [], drain, warm_up), Kept(report_file, html_file, as_json))
+    run_measured(
+        settings, load, Watched(workers or [], ops or [], drain, warm_up), Kept(report_file, html_file, as_json)
+    )
 
 
 measure_app.command("replay")(replay)

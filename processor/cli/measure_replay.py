@@ -12,6 +12,7 @@ from processor.cli.measured import (
     Drain,
     HtmlFile,
     Kept,
+    Ops,
     ReportFile,
     WarmUp,
     Watched,
@@ -52,6 +53,7 @@ def replay(
     ] = "original",
     append: Annotated[bool, typer.Option("--append", help="Write also where another producer's records are.")] = False,
     workers: Workers = None,
+    ops: Ops = None,
     drain: Drain = 60,
     warm_up: WarmUp = 0,
     report_file: ReportFile = None,
@@ -105,7 +107,9 @@ def replay(
             raise typer.BadParameter(words, param_hint="--from-archive") from None
         return traffic, topics[0].partitions
 
-    run_measured(settings, prepared, Watched(workers or [], drain, warm_up), Kept(report_file, html_file, as_json))
+    run_measured(
+        settings, prepared, Watched(workers or [], ops or [], drain, warm_up), Kept(report_file, html_file, as_json)
+    )
 
 
 def _now() -> str:

@@ -24,6 +24,12 @@ Workers = Annotated[
     list[int] | None,
     typer.Option("--worker", metavar="PID", help="A worker on this machine, to meter; may be given again."),
 ]
+Ops = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ops", metavar="HOST:PORT", help="A worker's JANELA_OPS_ADDRESS: its meters, restores, clocks. Repeatable."
+    ),
+]
 Drain = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the workers when all was sent.")
 ]
@@ -43,6 +49,7 @@ class Watched(NamedTuple):
     """What is watched beside the outputs, and for how long."""
 
     pids: list[int]
+    ops: list[str]
     drain_s: float
     warm_up_s: float
 
@@ -62,7 +69,7 @@ MakeTraffic = Callable[["Progress"], Awaitable["tuple[Traffic, int]"]]
 def run_measured(settings: "Settings", make: MakeTraffic, watched: Watched, kept: Kept) -> None:
     """Measure, keep and tell the report, and exit with the code that says how it went."""
     from processor.load.crew import CrewError
-    from processor.measure.gauges import read_meter
+    from processor.measure.workers import read_meter
 
     if gone := [pid for pid in watched.pids if read_meter(pid) is None]:
         raise typer.BadParameter(f"no process here has the id {gone[0]}", param_hint="--worker")
@@ -80,7 +87,12 @@ async def _measured(settings: "Settings", make: MakeTraffic, watched: Watched, s
     from processor.cli.cluster import refusals_told
     from processor.cli.progress import progress_shown
     from processor.measure.run import Run
+    from processor.measure.workers import Local, Probe, Remote
 
+    remotes = [Remote(address) for address in watched.ops]
+    if silent := [each.name for each in remotes if await each.read() is None]:
+        raise typer.BadParameter(f"found no worker that answers at {silent[0]}", param_hint="--ops")
+    probes: list[Probe] = [*map(Local, watched.pids), *remotes]
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with progress_shown(LOGGED_EVERY_S) as progress, refusals_told(settings):
@@ -92,7 +104,7 @@ async def _measured(settings: "Settings", make: MakeTraffic, watched: Watched, s
             more = f", received {sample.received:,}, lag {sample.lag:,}, p99 {p99} ms"
             progress.note("sent", sample.sent, traffic.events, more)
 
-        run = Run(settings, traffic, watched.pids, drain_s=watched.drain_s, warm_up_s=watched.warm_up_s)
+        run = Run(settings, traffic, probes, drain_s=watched.drain_s, warm_up_s=watched.warm_up_s)
         return await run.measured(tell, stopped)
 
 

@@ -1,10 +1,6 @@
-"""What is read once a second beside the outputs: the group's lag, and the meters of local workers."""
+"""What is read once a second beside the outputs and the workers' meters: how far the group is behind."""
 
-import os
-import time
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from aiokafka import TopicPartition
@@ -13,28 +9,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, NotCoordinatorFor
 from processor.settings import Settings
 from processor.topics import INPUTS, names
 
-_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _NOT_YET: Final = (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError)
-
-
-class Meter(NamedTuple):
-    """What a process has used."""
-
-    cpu_s: float
-    """User and system, since it was started."""
-    rss_bytes: int
-    """Resident now."""
-
-
-def read_meter(pid: int) -> Meter | None:
-    """Read a local process's meters, of Linux's /proc; None where there is none of that id."""
-    try:
-        # the command's name stands in brackets, and may hold blanks
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return Meter((int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND, int(fields[21]) * _PAGE_BYTES)
 
 
 class Sample(msgspec.Struct):
@@ -54,6 +29,10 @@ class Sample(msgspec.Struct):
     cpu: list[float]
     """Of each worker, the share of a core since the sample before."""
     rss_mb: list[float]
+    open_windows: int | None = None
+    """Of all workers whose ops addresses are asked; None where none is, or none answers."""
+    clock_lag_s: float | None = None
+    """How far the clock is behind the wall clock, of the partition that is furthest."""
 
 
 class Lag:
@@ -85,34 +64,3 @@ class Lag:
         except _NOT_YET:  # the group's first member makes the cluster choose a coordinator
             found = {}
         return sum(max(end - (max(found[tp].offset, 0) if tp in found else 0), 0) for tp, end in ends.items())
-
-
-class Workers:
-    """Local workers by their process ids, from when this is made on."""
-
-    def __init__(self, pids: Iterable[int]) -> None:
-        """Read their meters a first time."""
-        self.pids = list(pids)
-        self._first = {pid: read_meter(pid) for pid in self.pids}
-        self._last = dict(self._first)
-        self._last_s = time.monotonic()
-        self.rss_max_mb = dict.fromkeys(self.pids, 0.0)
-
-    def read(self) -> tuple[list[float], list[float]]:
-        """Give each one's share of a core since the last time, and its memory (MB); 0 where it is gone."""
-        now_s = time.monotonic()
-        shares, memories = [], []
-        for pid in self.pids:
-            before, meter = self._last[pid], read_meter(pid)
-            used_s = meter.cpu_s - before.cpu_s if meter and before else 0.0
-            shares.append(round(used_s / max(now_s - self._last_s, 1e-3), 3))
-            memories.append(round(meter.rss_bytes / 1e6, 1) if meter else 0.0)
-            self.rss_max_mb[pid] = max(self.rss_max_mb[pid], memories[-1])
-            self._last[pid] = meter or before
-        self._last_s = now_s
-        return shares, memories
-
-    def cpu_s(self, pid: int) -> float:
-        """Give what a worker has used between the first time and the last."""
-        first, last = self._first[pid], self._last[pid]
-        return round(last.cpu_s - first.cpu_s, 2) if first and last else 0.0

@@ -69,16 +69,23 @@ def _plots(report: Report) -> Iterator[tuple[str, list[Line]]]:
         "Lag, positions of the inputs that are not committed",
         [Line("lag", [(sample.at_s, sample.lag) for sample in samples])],
     )
-    if report.workers:
-        pids = [worker.pid for worker in report.workers]
+    names = [worker.name for worker in report.workers]
+    if names:
         yield (
             "CPU of the workers, cores",
-            [Line(f"pid {pid}", [(sample.at_s, sample.cpu[n]) for sample in samples]) for n, pid in enumerate(pids)],
+            [Line(name, [(sample.at_s, sample.cpu[n]) for sample in samples]) for n, name in enumerate(names)],
         )
         yield (
             "Memory of the workers, MB",
-            [Line(f"pid {pid}", [(sample.at_s, sample.rss_mb[n]) for sample in samples]) for n, pid in enumerate(pids)],
+            [Line(name, [(sample.at_s, sample.rss_mb[n]) for sample in samples]) for n, name in enumerate(names)],
         )
+    for title, field in (
+        ("Open windows, by the workers", "open_windows"),
+        ("How far the workers' clocks are behind, s", "clock_lag_s"),
+    ):
+        if any(getattr(sample, field) is not None for sample in samples):
+            told = [(sample.at_s, value) for sample in samples if (value := getattr(sample, field)) is not None]
+            yield title, [Line(title.partition(",")[0].lower(), told)]
 
 
 def _rate(at_s: Sequence[float], counts: Sequence[int]) -> Points:

@@ -10,6 +10,7 @@ import msgspec
 from processor import __version__
 from processor.load.delays import Delays
 from processor.measure.gauges import Sample
+from processor.measure.workers import WorkerFigures
 
 
 class Quantiles(msgspec.Struct):
@@ -37,16 +38,6 @@ class Quantiles(msgspec.Struct):
             ValueError: The histogram is none.
         """
         return Delays.decoded(self.histogram).quantiles_ms(*(each / 100 for each in percentiles))
-
-
-class WorkerFigures(msgspec.Struct):
-    """What a local worker has used."""
-
-    pid: int
-    cpu_s: float
-    cpu_us_an_event: float
-    """Of its CPU, for each record that the load put on the topics: with several workers, each one's share."""
-    rss_max_mb: float
 
 
 class Report(msgspec.Struct):
@@ -122,7 +113,13 @@ def figures(report: Report, percentiles: Sequence[float] = PERCENTILES) -> dict[
     if report.workers:
         found |= {
             "workers' CPU, s": round(sum(worker.cpu_s for worker in report.workers), 2),
-            "workers' CPU an event, us": round(sum(worker.cpu_us_an_event for worker in report.workers), 2),
+            "workers' CPU an event, us": round(
+                sum(worker.cpu_s for worker in report.workers) / max(report.sent, 1) * 1e6, 2
+            ),
             "workers' memory max, MB": round(sum(worker.rss_max_mb for worker in report.workers), 1),
         }
+    if restores_s := [restore.seconds for worker in report.workers for restore in worker.restores]:
+        found |= {"restores": len(restores_s), "restore max, s": max(restores_s)}
+    if late_s := [worker.timers_late_p99_s for worker in report.workers if worker.timers_late_p99_s is not None]:
+        found["workers' timers late p99, s"] = max(late_s)
     return found

@@ -11,10 +11,11 @@ from aiokafka.errors import KafkaError
 from processor.codec.times import format_time
 from processor.load.delays import Delays
 from processor.load.tally import Tally
-from processor.measure.gauges import Lag, Sample, Workers
+from processor.measure.gauges import Lag, Sample
 from processor.measure.receiver import Delivery, Receiver
-from processor.measure.report import Quantiles, Report, WorkerFigures, total
+from processor.measure.report import Quantiles, Report, total
 from processor.measure.traffic import Moments, Traffic
+from processor.measure.workers import Probe, Reading, Workers
 from processor.settings import Settings
 
 SAMPLE_S: Final = 1.0
@@ -26,7 +27,7 @@ class Run:
     """Some traffic against a set-up that runs."""
 
     def __init__(
-        self, settings: Settings, traffic: Traffic, pids: Sequence[int], *, drain_s: float, warm_up_s: float = 0
+        self, settings: Settings, traffic: Traffic, probes: Sequence[Probe], *, drain_s: float, warm_up_s: float = 0
     ) -> None:
         """Take where it is, what to send, the workers to watch, and how long to wait for them when all was sent.
 
@@ -34,7 +35,8 @@ class Run:
         """
         self._settings, self._traffic, self._drain_s = settings, traffic, drain_s
         self._delivery = Delivery(warm_up_s)
-        self._workers = Workers(pids)
+        self._workers = Workers(probes)
+        self._first_reading: asyncio.Task[Reading] | None = None
         self._tally = Tally()
         self._begin_us = 0
         self._samples: list[Sample] = []
@@ -58,12 +60,13 @@ class Run:
             self._tally = await self._traffic.follow(self._begun, self._note, stopped)
             consumed = await self._drained(receiver, lag, stopped, following)
             end_us = time.time_ns() // 1000
+        self._samples.append(await self._sampled())
         return self._report(end_us, is_whole=self._tally.is_whole and consumed and not self._tally.error)
 
     def _begun(self, moments: Moments) -> None:
         self._begin_us = moments.begin_us
         self._delivery.begin(moments)
-        self._workers.read()
+        self._first_reading = asyncio.create_task(self._workers.read(None))
 
     def _note(self, tally: Tally) -> None:
         self._tally = tally
@@ -71,20 +74,23 @@ class Run:
     async def _sample(self, lag: Lag, on_sample: Callable[[Sample], None]) -> None:
         while True:
             await asyncio.sleep(SAMPLE_S)
-            if not self._begin_us:
+            if self._first_reading is None:
                 continue
             self._lag = await lag.read()
-            sample = self._sampled()
+            sample = await self._sampled()
             self._samples.append(sample)
             on_sample(sample)
 
-    def _sampled(self) -> Sample:
+    async def _sampled(self) -> Sample:
+        if self._first_reading is not None:
+            await self._first_reading
         lately, self._delivery.lately = self._delivery.lately, Delays()
         p50, p99 = lately.quantiles_ms(0.5, 0.99) if lately.count else (None, None)
-        cpu, rss_mb = self._workers.read()
+        at_s = round(time.time() - self._begin_us / 1e6, 2)
+        reading = await self._workers.read(at_s)
         return Sample(
-            at_s=round(time.time() - self._begin_us / 1e6, 2), sent=self._tally.acknowledged,
-            received=self._delivery.received, lag=self._lag, p50_ms=p50, p99_ms=p99, cpu=cpu, rss_mb=rss_mb,
+            at_s=at_s, sent=self._tally.acknowledged, received=self._delivery.received, lag=self._lag,
+            p50_ms=p50, p99_ms=p99, **reading._asdict(),
         )  # fmt: skip
 
     async def _drained(
@@ -102,10 +108,8 @@ class Run:
         return False
 
     def _report(self, end_us: int, *, is_whole: bool) -> Report:
-        self._samples.append(self._sampled())
         tally, delivery, begin_us = self._tally, self._delivery, self._begin_us
         seconds, send_seconds = (max(us - begin_us, 1) / 1e6 for us in (end_us, tally.ended_us))
-        per_event = 1e6 / max(tally.acknowledged, 1)
         return Report(
             at=format_time(begin_us // 1000),
             scenario=self._traffic.scenario,
@@ -126,15 +130,7 @@ class Run:
             ends_early=delivery.early,
             lag_max=max((sample.lag for sample in self._samples), default=0),
             lag_end=self._lag,
-            workers=[
-                WorkerFigures(
-                    pid,
-                    self._workers.cpu_s(pid),
-                    round(self._workers.cpu_s(pid) * per_event, 2),
-                    self._workers.rss_max_mb[pid],
-                )
-                for pid in self._workers.pids
-            ],
+            workers=self._workers.figures(),
             samples=self._samples,
             is_whole=is_whole,
         )

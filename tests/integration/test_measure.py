@@ -9,8 +9,9 @@ import pytest
 
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
-from tests.chaos.harness import Stage, Worker, patience
+from tests.chaos.harness import INPUTS, Stage, Worker, patience
 from tests.integration.test_load import ended, started
+from tests.integration.test_ops import free_address
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -29,9 +30,9 @@ def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
     )
 
 
-async def at_work(stage: Stage) -> Worker:
+async def at_work(stage: Stage, ops_address: str = "") -> Worker:
     """Start a worker and wait until it has its partitions."""
-    worker = stage.worker("w")
+    worker = stage.worker("w", ops_address=ops_address)
     await stage.until("it is restored", lambda: any("stream.restored" in line for line in worker.lines()), 90)
     return worker
 
@@ -42,11 +43,12 @@ async def test_a_run_accounts_for_every_event_and_tells_of_delays_lag_and_the_wo
     scenario = tmp_path / "once.toml"
     scenario.write_text('popularity = "once"\noutbound = 0.5\n[inbound_types]\ntext = 1\n[outbound_types]\ntext = 1\n')
     async with Stage.open(settings, tmp_path) as stage:
-        worker = await at_work(stage)
+        address = free_address()
+        worker = await at_work(stage, ops_address=address)
         files = ("--report", str(tmp_path / "a.json"), "--html", str(tmp_path / "a.html"))
         process = await started(
             settings, "--scenario", str(scenario), "--rate", "300", "--seconds", "4", *files,
-            "--worker", str(worker.pid), "--drain", str(60 * patience()), "--json", verb="measure",
+            "--worker", str(worker.pid), "--ops", address, "--drain", str(60 * patience()), "--json", verb="measure",
         )  # fmt: skip
         code, out, err = await ended(process)
         assert code == 0, err
@@ -60,14 +62,21 @@ async def test_a_run_accounts_for_every_event_and_tells_of_delays_lag_and_the_wo
     latency = found["latency"]
     assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p999"] <= latency["max"]
     assert found["lag_end"] == 0
-    (meter,) = found["workers"]
-    assert meter["pid"] == worker.pid
-    assert meter["cpu_s"] > 0
-    assert meter["rss_max_mb"] > 20
+    local, told = found["workers"]
+    assert (local["name"], told["name"]) == (f"pid {worker.pid}", address)
+    for meter in (local, told):
+        assert meter["cpu_s"] > 0
+        assert meter["rss_max_mb"] > 20
+    assert told["cpu_s"] == pytest.approx(local["cpu_s"], rel=0.5)
+    assert local["restores"] == []
+    assert [restore["at_s"] for restore in told["restores"]] == [None]  # that of its start
+    assert told["restores"][0]["seconds"] > 0
     samples = found["samples"]
+    assert samples[-1]["open_windows"] == found["outputs"]["window-opened"]
+    assert samples[-1]["clock_lag_s"] is not None
     assert (samples[-1]["sent"], samples[-1]["received"], samples[-1]["lag"]) == (EVENTS, EVENTS, 0)
     assert json.loads((tmp_path / "a.json").read_text()) == found
-    assert (tmp_path / "a.html").read_text().count("<svg") == 5
+    assert (tmp_path / "a.html").read_text().count("<svg") == 7
 
 
 async def test_a_worker_that_stands_still_is_in_the_latency_and_in_the_lag(settings: Settings, tmp_path: Path) -> None:
@@ -87,6 +96,10 @@ async def test_a_worker_that_stands_still_is_in_the_latency_and_in_the_lag(setti
     assert found["lag_end"] == 0
 
 
+async def _is_sent(stage: Stage) -> bool:
+    return sum((await stage.ends(*INPUTS.values())).values()) > 0
+
+
 async def _is_behind(stage: Stage, records: int) -> bool:
     return await stage.lag() >= records
 
@@ -97,6 +110,34 @@ async def test_with_no_worker_it_says_that_not_all_was_consumed(settings: Settin
         code, out, err = await ended(process)
     assert code == 1, err
     assert "not all of the schedule was sent, or not all of it consumed" in out
+
+
+async def test_a_worker_that_is_started_again_meanwhile_tells_how_long_its_restore_took(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with Stage.open(settings, tmp_path) as stage:
+        address = free_address()
+        worker = await at_work(stage, ops_address=address)
+        options = ("--ops", address, "--rate", "100", "--seconds", "12", "--drain", str(60 * patience()), "--json")
+        process = await started(settings, *options, verb="measure")
+        await stage.until("the load has begun", lambda: _is_sent(stage), 60 * patience())
+        worker.kill()
+        await at_work(stage, ops_address=address)
+        code, out, err = await ended(process)
+    assert code == 0, err
+    (told,) = json.loads(out)["workers"]
+    first, second = told["restores"]
+    assert first["at_s"] is None
+    assert second["at_s"] > 0
+    assert second["seconds"] > 0
+
+
+async def test_an_address_where_no_worker_answers_is_refused(settings: Settings, tmp_path: Path) -> None:
+    address = free_address()
+    async with Stage.open(settings, tmp_path):
+        code, out, err = await ended(await started(settings, "--ops", address, verb="measure"))
+    assert (code, out) == (2, "")
+    assert f"found no worker that answers at {address}" in err
 
 
 async def test_a_process_that_is_not_there_is_refused_as_a_worker(settings: Settings) -> None:

@@ -1,9 +1,9 @@
 """What `janela measure` counts, and how it shows it: whose outputs are whose, quantiles, plots that can be parsed."""
 
+import asyncio
 import json
 import os
 import re
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -11,17 +11,33 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import generate_latest
 from typer.testing import CliRunner
 
 from processor.cli.measure import measure_app
 from processor.codec.times import format_time
 from processor.load.delays import Delays
 from processor.load.scenario import Scenario
-from processor.measure.gauges import Sample, Workers, read_meter
+from processor.measure.gauges import Sample
 from processor.measure.page import page
 from processor.measure.receiver import Delivery
-from processor.measure.report import Quantiles, Report, WorkerFigures, figures, total
+from processor.measure.report import Quantiles, Report, figures, total
 from processor.measure.traffic import LoadMoments
+from processor.measure.workers import (
+    CLOCK_LAG,
+    LATENESS,
+    RESTORE,
+    WINDOWS,
+    Local,
+    Meter,
+    Restore,
+    WorkerFigures,
+    Workers,
+    read_meter,
+    read_metrics,
+    scrape,
+)  # fmt: skip
+from processor.ops.metrics import Metrics, catalogue
 
 START_US = 1_795_373_239_000_000  # Sun 22 Nov 2026 18:47:19 UTC
 BEGIN = LoadMoments(
@@ -65,7 +81,8 @@ def new_report(**changed: Any) -> Report:
         "load_acknowledged": Quantiles.of(delays), "outputs": {"window-opened": 700}, "received": 700, "seconds": 8.5,
         "events_a_second": 94.1, "latency": Quantiles.of(delays), "decided": Quantiles.of(Delays()),
         "latency_by_topic": {}, "timer_lateness": Quantiles.of(Delays()), "ends_early": 0, "lag_max": 6, "lag_end": 0,
-        "workers": [WorkerFigures(17, 4.0, 5000.0, 80.0)], "samples": samples, "is_whole": True,
+        "samples": samples, "is_whole": True,
+        "workers": [WorkerFigures("pid 17", 4.0, 80.0, [Restore(2.5, None), Restore(1.5, 3.0)], 1.2)],
     }  # fmt: skip
     return Report(**fields | changed)
 
@@ -147,21 +164,83 @@ def test_what_comes_before_the_begin_is_only_counted() -> None:
 # -------------------------------------------------------------------------------------------------------------- meters
 
 
-def test_a_process_that_works_is_seen_to_use_a_core_and_one_that_is_gone_to_use_none() -> None:
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
-        try:
-            workers, rss_mb = Workers([busy.pid]), [0.0]
-            while workers.cpu_s(busy.pid) <= 0.2 or rss_mb[0] <= 1:  # it may use its first time before it has memory
-                cpu, rss_mb = workers.read()
-                assert cpu[0] >= 0
-            assert rss_mb[0] < 1000
-        finally:
-            busy.kill()
+async def test_a_process_that_works_is_seen_to_use_a_core_and_one_that_is_gone_to_use_none() -> None:
+    busy = await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass")
+    try:
+        workers, rss_mb = Workers([Local(busy.pid)]), [0.0]
+        await workers.read(None)
+        while workers.figures()[0].cpu_s <= 0.2 or rss_mb[0] <= 1:  # it may use its first time without memory
+            reading = await workers.read(1.0)
+            rss_mb = reading.rss_mb
+            assert reading.cpu[0] >= 0
+        assert rss_mb[0] < 1000
+    finally:
+        busy.kill()
+        await busy.wait()
     assert read_meter(busy.pid) is None
-    assert workers.read() == ([0.0], [0.0])
-    assert workers.cpu_s(busy.pid) > 0.2
-    assert workers.rss_max_mb[busy.pid] > 1
+    assert (await workers.read(2.0))[:2] == ([0.0], [0.0])
+    (found,) = workers.figures()
+    assert (found.name, found.restores, found.timers_late_p99_s) == (f"pid {busy.pid}", [], None)
+    assert found.cpu_s > 0.2
+    assert found.rss_max_mb > 1
     assert read_meter(os.getpid()) is not None
+
+
+class Scripted:
+    """A worker whose metrics are those of the catalogue, set by the test; another start is another process."""
+
+    name = "10.0.0.7:9464"
+
+    def __init__(self) -> None:
+        self.metrics, self.more = Metrics(), {"cpu": 0.0, "started": 1.0}
+
+    async def read(self) -> Meter | None:
+        own = re.sub(r"(?m)^(# .*)?process_.*\n", "", generate_latest(self.metrics.registry).decode())
+        cpu, started = self.more["cpu"], self.more["started"]
+        return read_metrics(
+            f"{own}process_cpu_seconds_total {cpu}\nprocess_resident_memory_bytes 5e7\n"
+            f"process_start_time_seconds {started}\n"
+        )
+
+
+async def test_a_worker_tells_of_restores_of_late_timers_and_of_its_clocks() -> None:
+    worker = Scripted()
+    workers = Workers([worker])
+    worker.more["cpu"] = 100.0
+    worker.metrics.restore_seconds.observe(4.5)
+    worker.metrics.timer_lateness_seconds.observe(70.0)  # before the begin
+    await workers.read(None)
+    worker.more["cpu"] = 101.5
+    for _ in range(99):
+        worker.metrics.timer_lateness_seconds.observe(1.05)
+    worker.metrics.timer_lateness_seconds.observe(8.0)
+    for partition, (windows, lag_s) in {"0": (3, 0.5), "1": (4, 2.0)}.items():
+        worker.metrics.open_windows.labels(partition).set(windows)
+        worker.metrics.event_time_lag.labels(partition).set(lag_s)
+    reading = await workers.read(1.0)
+    assert (reading.open_windows, reading.clock_lag_s, reading.rss_mb) == (7, 2.0, [50.0])
+    worker.metrics = Metrics()  # it was started again
+    worker.more = {"cpu": 2.0, "started": 9.0}
+    worker.metrics.restore_seconds.observe(1.5)
+    assert (await workers.read(7.0)).clock_lag_s is None
+    (found,) = workers.figures()
+    assert found.restores == [Restore(4.5, None), Restore(1.5, 7.0)]
+    assert found.cpu_s == 3.5
+    assert found.timers_late_p99_s == 1.1  # the bound of the bucket that 1.05 is in
+
+
+def test_each_metric_that_is_asked_for_is_in_the_catalogue() -> None:
+    assert {RESTORE, LATENESS, WINDOWS, CLOCK_LAG} <= {entry.name for entry in catalogue()}
+
+
+@pytest.mark.parametrize("text", ["", "up 1\n", "{", "process_cpu_seconds_total 1\n"])
+def test_what_is_no_workers_metrics_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # the parser's own words, or ours
+        read_metrics(text)
+
+
+async def test_where_nobody_answers_there_is_no_meter() -> None:
+    assert await scrape("127.0.0.1:1") is None
 
 
 # ------------------------------------------------------------------------------------------------------------- reports
@@ -184,7 +263,8 @@ def test_figures_leave_out_what_was_not_measured() -> None:
     found, without = figures(new_report()), figures(new_report(workers=[], latency=Quantiles.of(Delays())))
     assert found["latency p50, ms"] == pytest.approx(500, rel=0.001)
     assert found["workers' CPU an event, us"] == 5000
-    assert not any(name.startswith(("latency", "workers", "timer")) for name in without)
+    assert (found["restores"], found["restore max, s"], found["workers' timers late p99, s"]) == (2, 2.5, 1.2)
+    assert not any(name.startswith(("latency", "workers", "timer", "restore")) for name in without)
 
 
 def test_the_page_holds_all_figures_and_a_plot_of_each_meter_and_asks_nothing_of_a_network() -> None:

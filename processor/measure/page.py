@@ -1,17 +1,12 @@
-"""A report as one page of HTML: its figures and its plots, drawn here as SVG, so that it opens without a network."""
+"""A report as one page of HTML: its figures and its plots as SVG, so that it opens without a network."""
 
 import html
 import json
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
+from processor.measure.plot import Line, Points, plot
 from processor.measure.report import Report, figures
-
-WIDTH: Final = 860
-HEIGHT: Final = 220
-LEFT, RIGHT, TOP, BOTTOM = 70, 10, 14, 26
-COLOURS: Final = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#bf3989")
-TICKS: Final = 5
 
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem; color: #1f2328; }
@@ -21,19 +16,10 @@ svg { width: 100%; height: auto; } text { font: 11px system-ui, sans-serif; fill
 pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; } .key { margin-right: 1.2rem; } .note { color: #59636e; }
 """
 
-Points = Sequence[tuple[float, float]]
-
-
-class Line(NamedTuple):
-    """A line of a plot: what it is, and where it goes."""
-
-    name: str
-    points: Points
-
 
 def page(report: Report) -> str:
     """Write the page."""
-    plots = "".join(f"<h2>{html.escape(title)}</h2>{_plot(lines)}" for title, lines in _plots(report))
+    plots = "".join(f"<h2>{html.escape(title)}</h2>{plot(lines)}" for title, lines in _plots(report))
     rows = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{value:,.10g}</td></tr>" for name, value in figures(report).items()
     )
@@ -96,47 +82,3 @@ def _rate(at_s: Sequence[float], counts: Sequence[int]) -> Points:
             points.append((now_s, (count - before) / (now_s - before_s)))
             before_s, before = now_s, count
     return points
-
-
-def _plot(lines: Sequence[Line]) -> str:
-    """Draw lines over one pair of axes, from 0 to a round number above what there is."""
-    end_s = max((x for line in lines for x, _ in line.points), default=0) or 1
-    step = _round_step(max((y for line in lines for _, y in line.points), default=0))
-    top = step * TICKS
-    across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-
-    def x_of(x: float) -> float:
-        return LEFT + across * max(x, 0) / end_s
-
-    def y_of(y: float) -> float:
-        return TOP + down * (1 - max(y, 0) / top)
-
-    drawn = [
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_of(step * n):.1f}" y2="{y_of(step * n):.1f}" stroke="#d1d9e0"/>'
-        f'<text x="{LEFT - 8}" y="{y_of(step * n) + 4:.1f}" text-anchor="end">{step * n:,.10g}</text>'
-        for n in range(TICKS + 1)
-    ]
-    drawn += [
-        f'<text x="{x_of(x):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{x:,.3g} s</text>'
-        for x in (end_s * n / TICKS for n in range(TICKS + 1))
-    ]
-    for line, colour in zip(lines, COLOURS * (len(lines) // len(COLOURS) + 1), strict=False):
-        points = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in line.points)
-        drawn.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-    keys = "".join(
-        f'<span class="key" style="color:{colour}">&#9632; {html.escape(line.name)}</span>'
-        for line, colour in zip(lines, COLOURS * (len(lines) // len(COLOURS) + 1), strict=False)
-    )
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(drawn)}</svg><div>{keys}</div>'
-
-
-def _round_step(most: float) -> float:
-    """Give the step of 1, 2 or 5 times a power of ten of which five reach up to `most`."""
-    if most <= 0:
-        return 1.0
-    power = 10.0 ** (len(f"{most / TICKS:.0f}") - 1) if most / TICKS >= 1 else 10.0**-3
-    while True:
-        for step in (1, 2, 5):
-            if step * power * TICKS >= most:
-                return step * power
-        power *= 10

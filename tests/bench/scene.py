@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from processor.embedded import EmbeddedKafka
+from processor.measure.workers import Meter, read_meter
 from processor.settings import Settings
 from tests.chaos.backlog import Wanted
 from tests.chaos.harness import INPUTS, Stage, Worker, environment
@@ -23,7 +24,6 @@ from tests.chaos.harness import INPUTS, Stage, Worker, environment
 BUSINESS_ID: Final = "106540352242922"
 TOLD_EVERY_S: Final = 2.0
 WITHIN_S: Final = 600.0
-_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 def size(name: str, default: int) -> int:
@@ -57,9 +57,16 @@ class MeteredWorker(Worker):
 
     def cpu_s(self) -> float:
         """Give the seconds of CPU, user and system, that it has used since it was started."""
-        # the command's name stands in brackets, and may hold blanks
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+        return self._meter().cpu_s
+
+    def resident_bytes(self) -> int:
+        """Give the memory (resident) that it has now."""
+        return self._meter().rss_bytes
+
+    def _meter(self) -> Meter:
+        meter = read_meter(self.pid)
+        assert meter is not None, self.told()
+        return meter
 
     def memory_mb(self) -> int:
         """Give the most memory (resident) that it has had."""
@@ -74,10 +81,15 @@ class MeteredWorker(Worker):
         return None
 
     def logged_at_s(self, event: str) -> float:
-        """Give when it logged a line of that name (Unix time)."""
+        """Give when it logged the newest line of that name (Unix time)."""
         line = self.logged(event)
         assert line is not None, f"no {event}\n{self.told()}"
         return datetime.fromisoformat(line["timestamp"]).timestamp()
+
+    def first_logged_at_s(self, event: str) -> float:
+        """Give when it logged the first line of that name (Unix time)."""
+        line = next(line for line in self.lines() if f'"{event}"' in line)
+        return datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
 
     async def stopped(self) -> dict[str, Any]:
         """Stop it as it should be stopped; give what it has counted."""
@@ -102,8 +114,8 @@ class Bench(Stage):
         self.workers.append(worker)
         return worker
 
-    async def put(self, records: Sequence[Wanted]) -> None:
-        """Put records on the input topics."""
+    async def put(self, records: Iterable[Wanted], total: int) -> None:
+        """Put records, so many of them, on the input topics."""
         sent = 0
 
         def counted() -> Iterator[Wanted]:
@@ -112,7 +124,7 @@ class Bench(Stage):
                 yield record
                 sent += 1
 
-        async with progress("put on the topics", len(records), lambda: sent):
+        async with progress("put on the topics", total, lambda: sent):
             await self.preload(counted())
 
     async def at_work(self, worker: MeteredWorker, event: str = "stream.restored") -> None:

@@ -40,7 +40,7 @@ async def test_a_backlog_is_consumed_exactly_once_with_and_without_accepted_send
         async with opened(
             kafka, prefix, tmp_path, partitions=PARTITIONS, clock="event", emit_accepted=emit_accepted
         ) as bench:
-            await bench.put(made.records)
+            await bench.put(made.records, EVENTS)
             figures, said = await _consumed(bench, made)
             outputs.append(said)
             cases.append({"send-accepted": "on" if emit_accepted else "off", **figures})

@@ -28,13 +28,13 @@ async def test_a_restart_knows_every_open_window_at_its_first_commit(
     async with progress("made", WINDOWS):
         first, again = await asyncio.to_thread(_messages, now_ms)
     async with opened(kafka, topic_prefix, tmp_path, partitions=PARTITIONS, clock="event") as bench:
-        await bench.put(first)
+        await bench.put(first, WINDOWS)
         before = bench.worker("before")
         await bench.at_work(before, "stream.assigned")
         await bench.consumed()
         stopped = await before.stopped()
         assert stopped["outputs"] == stopped["records"] == WINDOWS
-        await bench.put(again)
+        await bench.put(again, len(again))
         committed = await bench.committed()
         load_before, began_s = load(), time.time()
         worker = bench.worker("after")

@@ -34,7 +34,7 @@ async def test_no_window_of_very_many_is_closed_before_its_end(
         async with receiving(bench, "window-closed", wanted=ENDS, quiet_s=LEAD_S + SPAN_S + 60) as receiver:
             first_end_ms = time.time_ns() // 1_000_000 + LEAD_S * 1000
             begins_ms = [first_end_ms - DAY_MS + SPAN_S * 1000 * n // ENDS for n in range(ENDS)]
-            await bench.put([contacts[n].says("inbound", begins_ms[n], n) for n in range(ENDS)])
+            await bench.put([contacts[n].says("inbound", begins_ms[n], n) for n in range(ENDS)], ENDS)
             await bench.consumed()
             spare_s = first_end_ms / 1000 - time.time()
             assert spare_s > 0, f"the first end was {-spare_s:.1f} s ago: set BENCH_LEAD_SECONDS to more than {LEAD_S}"

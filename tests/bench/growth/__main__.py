@@ -1,0 +1,122 @@
+"""How it grows: `make bench-growth`, or ``python -m tests.bench.growth FOLDER``.
+
+Cases along three axes: windows, partitions of a worker, workers; each of them alone, the others at their middle. What
+came of a case is in the folder at once (`growth.json`, and the page and plots made from it), so a run that was cut off
+goes on with what is missing. What was measured with another commit, or on another machine, is measured anew.
+"""
+
+import argparse
+import asyncio
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from processor.embedded import EmbeddedKafka
+from tests.bench.growth.cases import Case, Result, Sizes
+from tests.bench.growth.measuring import measured
+from tests.bench.growth.story import write
+from tests.bench.report import machine
+from tests.chaos.harness import ROOT
+
+KEPT = "growth.json"
+
+
+def planned(options: argparse.Namespace) -> list[Case]:
+    """Give the cases, without any twice: along each axis with the others in the middle."""
+    windows, partitions, workers = options.windows, options.partitions, options.workers
+    middle = Case(windows[len(windows) // 2], partitions[len(partitions) // 2], workers[0])
+    cases = [middle._replace(windows=each) for each in windows]
+    cases += [middle._replace(partitions=each) for each in partitions]
+    cases += [middle._replace(workers=each) for each in workers if each <= middle.partitions]
+    return list(dict.fromkeys(cases))
+
+
+def kept(folder: Path, sizes: Sizes, version: str) -> list[Result]:
+    """Give what an earlier run has measured in the same way."""
+    try:
+        found = msgspec.json.decode((folder / KEPT).read_bytes(), type=list[Result])
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return []
+    return [each for each in found if (each.sizes, each.version, each.machine) == (sizes, version, machine())]
+
+
+def keep(folder: Path, results: Sequence[Result]) -> None:
+    """Write what there is, and the page about it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / KEPT).write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+    write(folder, results)
+
+
+async def run(kafka: EmbeddedKafka, options: argparse.Namespace, desk: Path) -> None:
+    """Measure all cases that are not there yet."""
+    sizes = Sizes(options.events, options.ends, options.rate, options.seconds, options.lead)
+    version = _version()
+    results = [] if options.again else kept(options.folder, sizes, version)
+    cases, have = planned(options), {result.case for result in results}
+    missing = [case for case in cases if case not in have]
+    if have:
+        print(f"{len(have)} of {len(cases)} cases are there already (--again measures all)", flush=True)
+    slower = 1.0
+    for number, case in enumerate(missing):
+        left_s = slower * sum(sizes.expected_s(each) for each in missing[number:])
+        print(f"case {number + 1} of {len(missing)}: {case}; all that is left: {left_s / 60:.0f} min", flush=True)
+        result = await measured(kafka, case, sizes, desk, version)
+        slower = result.took_s / sizes.expected_s(case)
+        results = sorted([*results, result], key=lambda each: each.case)
+        keep(options.folder, results)
+        print(
+            f"  {result.event_cpu_us} µs of CPU an event, {result.bytes_a_window} bytes a window,"
+            f" restored in {result.restore_s} s, p99 {result.ends.quiet_p99_ms} ms,"
+            f" with the ends at most {result.ends.worst_p99_ms} ms",
+            flush=True,
+        )
+    print(f"the report: {options.folder / 'growth.md'}, {options.folder / KEPT}", flush=True)
+
+
+def _version() -> str:
+    """Give the commit, with a sign where files differ from it; the report itself does not count."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "unknown"
+
+
+def _several(text: str) -> list[int]:
+    found = sorted({int(each) for each in text.split(",")})
+    if not found or found[0] < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected numbers such as 1,2,3")
+    return found
+
+
+def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.growth", description="Measure how it grows.")
+    parser.add_argument("folder", type=Path, help="where growth.md, growth.json and the plots go")
+    parser.add_argument("--windows", type=_several, default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--partitions", type=_several, default=[4, 12, 64])
+    parser.add_argument("--workers", type=_several, default=[1, 2, 3])
+    parser.add_argument("--events", type=int, default=200_000, help="of the backlog that costs are measured with")
+    parser.add_argument("--ends", type=int, default=100_000, help="windows that end within one second")
+    parser.add_argument("--rate", type=int, default=1000, help="events a second that are timed meanwhile")
+    parser.add_argument("--seconds", type=int, default=8, help="timed before the ends, and as long after")
+    parser.add_argument("--lead", type=int, default=25, help="seconds to make and consume the windows that will end")
+    parser.add_argument("--again", action="store_true", help="measure also what is there already")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Run it all."""
+    options = options_of()
+    desk = Path(tempfile.mkdtemp(prefix="janela-growth-"))
+    try:
+        with EmbeddedKafka() as kafka:
+            asyncio.run(run(kafka, options, desk))
+    finally:
+        shutil.rmtree(desk, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -28,8 +28,8 @@ RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help run setup environment test check test-unit test-sim test-mutants test-chaos proof soak fuzz bench bench-peers docs fmt \
-    check-deploy audit sbom lock clean
+.PHONY: help run setup environment test check test-unit test-sim test-mutants test-chaos proof soak fuzz bench bench-growth \
+    bench-peers docs fmt check-deploy audit sbom lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -121,6 +121,9 @@ $(TOOLS)/.locked: tests/deploy/tools.lock tests/deploy/go.lock tests/deploy/stri
 
 bench-peers: setup $(QUIX)/.locked  ## The same job on other engines; the report goes to OUT=.janela/peers; ARGS="--rates 2000,10000"
 	@$(BIN)/python -m tests.bench.peers $(OUT) --quix $(QUIX)/bin/python $(ARGS)
+
+bench-growth: setup  ## By open windows, partitions and workers; goes on where it was; to OUT=docs; ARGS="--windows 10000000"
+	@$(BIN)/python -m tests.bench.growth $(if $(filter command line environment,$(origin OUT)),$(OUT),docs) $(ARGS)
 
 $(QUIX)/.locked: tests/bench/peers/quix.lock
 	@echo "Quix Streams, in an environment of its own"

@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from aiokafka import AIOKafkaProducer
+
 from processor.embedded import EmbeddedKafka
 from processor.measure.workers import Meter, read_meter
 from processor.settings import Settings
@@ -114,8 +116,8 @@ class Bench(Stage):
         self.workers.append(worker)
         return worker
 
-    async def put(self, records: Iterable[Wanted], total: int) -> None:
-        """Put records, so many of them, on the input topics."""
+    async def put(self, records: Iterable[Wanted], total: int, producer: AIOKafkaProducer | None = None) -> None:
+        """Put records, so many of them, on the input topics, by a producer where one is given."""
         sent = 0
 
         def counted() -> Iterator[Wanted]:
@@ -125,7 +127,7 @@ class Bench(Stage):
                 sent += 1
 
         async with progress("put on the topics", total, lambda: sent):
-            await self.preload(counted())
+            await (self.write(producer, counted()) if producer else self.preload(counted()))
 
     async def at_work(self, worker: MeteredWorker, event: str = "stream.restored") -> None:
         """Wait until the worker has its partitions."""

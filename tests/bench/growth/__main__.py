@@ -1,8 +1,9 @@
 """How it grows: `make bench-growth`, or ``python -m tests.bench.growth FOLDER``.
 
-Cases along three axes: windows, partitions of a worker, workers; each of them alone, the others at their middle. What
-came of a case is in the folder at once (`growth.json`, and the page and plots made from it), so a run that was cut off
-goes on with what is missing. What was measured with another commit, or on another machine, is measured anew.
+Cases along three axes: windows, partitions of a worker, workers; each of them alone, the others at 100,000, 12 and 1.
+What came of a case is in the folder at once (`growth.json`, and the page and plots made from it), so a run that was cut
+off goes on with what is missing, and another axis, or a larger case, can be added later. What was measured with other
+code or sizes, or on another machine, is measured anew.
 """
 
 import argparse
@@ -23,15 +24,15 @@ from tests.bench.report import machine
 from tests.chaos.harness import ROOT
 
 KEPT = "growth.json"
+MEASURED = ("processor", "schemas", "requirements.lock", "tests/bench/growth")
 
 
 def planned(options: argparse.Namespace) -> list[Case]:
-    """Give the cases, without any twice: along each axis with the others in the middle."""
-    windows, partitions, workers = options.windows, options.partitions, options.workers
-    middle = Case(windows[len(windows) // 2], partitions[len(partitions) // 2], workers[0])
-    cases = [middle._replace(windows=each) for each in windows]
-    cases += [middle._replace(partitions=each) for each in partitions]
-    cases += [middle._replace(workers=each) for each in workers if each <= middle.partitions]
+    """Give the cases, without any twice: along each axis, with the others where they stand."""
+    middle = Case(options.at_windows, options.at_partitions, 1)
+    cases = [middle._replace(windows=each) for each in options.windows]
+    cases += [middle._replace(partitions=each) for each in options.partitions]
+    cases += [middle._replace(workers=each) for each in options.workers if each <= middle.partitions]
     return list(dict.fromkeys(cases))
 
 
@@ -78,10 +79,15 @@ async def run(kafka: EmbeddedKafka, options: argparse.Namespace, desk: Path) -> 
 
 
 def _version() -> str:
-    """Give the commit, with a sign where files differ from it; the report itself does not count."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    return told.stdout.strip() or "unknown"
+    """Give the commit that last changed what is measured, with a sign where files differ from it."""
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run(
+        [*git, "log", "-1", "--format=%h", "--", *MEASURED], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--", *MEASURED], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return f"{commit or 'unknown'}{'-changed' if changed else ''}"
 
 
 def _several(text: str) -> list[int]:
@@ -98,6 +104,8 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--windows", type=_several, default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--partitions", type=_several, default=[4, 12, 64])
     parser.add_argument("--workers", type=_several, default=[1, 2, 3])
+    parser.add_argument("--at-windows", type=int, default=100_000, help="where the other axes are measured")
+    parser.add_argument("--at-partitions", type=int, default=12)
     parser.add_argument("--events", type=int, default=200_000, help="of the backlog that costs are measured with")
     parser.add_argument("--ends", type=int, default=100_000, help="windows that end within one second")
     parser.add_argument("--rate", type=int, default=1000, help="events a second that are timed meanwhile")

@@ -4,8 +4,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-STARTS_S: Final = 45.0
-"""Of a case, what does not hang on its size: topics, three starts of the workers, the wait for the ends."""
+STARTS_S: Final = 30.0
+"""Of a case, what does not hang on its size: topics, two starts of the workers and what lies between."""
 S_A_MILLION: Final = {"windows": 90.0, "events": 45.0}
 """Seconds for each million, from the making of a record to its commit; a machine of two cores, shared with Kafka."""
 

@@ -1,10 +1,13 @@
 """One case: workers that have nothing, then very many windows, then a backlog on top, then very many ends at once.
 
-1 empty workers: their memory is where counting begins
-2 the windows are opened from a backlog: CPU for each
-3 the workers start again: the restore, and memory for each window
-4 they are stopped, a backlog of messages and answers is put there, they go through it: CPU for each event
+1 workers with nothing: their memory is where counting begins
+2 they open the windows, from a backlog: CPU for each
+3 they start again: the restore, and memory for each window
+4 they go through a backlog of messages and answers: CPU for each event
 5 other windows are opened that will end within one second, and `janela measure` times other traffic around it
+
+A backlog is written in a transaction that is committed when all workers are at work: so none of them begins before the
+others, and no time passes between its first record and its last.
 """
 
 import asyncio
@@ -14,10 +17,12 @@ import statistics
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from aiokafka import AIOKafkaProducer
 
 from processor.codec.times import format_time
 from processor.core.policy import DAY_MS, HOUR_MS
@@ -35,6 +40,8 @@ SETTLED_S: Final = 1.0
 """After the last window is restored, memory is what it will be."""
 WARM_UP_S: Final = 2
 """Of the timed seconds, those that are not counted as quiet."""
+TRANSACTION_TIMEOUT_MS: Final = 900_000
+"""The brokers' most: ten million windows are written in one."""
 READY_S: Final = 6.0
 """What `janela measure` may take until it is ready to send."""
 SCENARIO: Final = """\
@@ -65,21 +72,15 @@ async def measured(kafka: EmbeddedKafka, case: Case, sizes: Sizes, folder: Path,
         now_ms = time.time_ns() // 1_000_000
         workers = await _started(bench, case)
         empty = sum(worker.resident_bytes() for worker in workers)
+        opening = await _gone_through(bench, workers, _first_messages(case, now_ms), case.windows)
         await _stopped(workers)
-
-        await bench.put(_first_messages(case, now_ms), case.windows)
-        opening = await _consumed(bench, case)
 
         workers = await _started(bench, case)
         await asyncio.sleep(SETTLED_S)
         restore_s = _restore_s(workers)
         resident = sum(worker.resident_bytes() for worker in workers)
-        await _stopped(workers)
+        talking = await _gone_through(bench, workers, _conversation(case, sizes.events, now_ms), sizes.events)
 
-        await bench.put(_conversation(case, sizes.events, now_ms), sizes.events)
-        talking = await _consumed(bench, case)
-
-        workers = await _started(bench, case)
         ends = await _ends(bench, case, sizes, folder / prefix)
         await _stopped(workers)
         assert await bench.dead_letters() == 0
@@ -135,13 +136,14 @@ async def _started(bench: Bench, case: Case) -> list[MeteredWorker]:
     workers = [bench.worker(f"w{number}") for number in range(case.workers)]
 
     def are_at_work() -> bool:
-        assigned = [worker.logged("stream.assigned") for worker in workers]
-        restored = [worker.logged("stream.restored") for worker in workers]
-        lines = [line for line in (*assigned, *restored) if line]
-        if len(lines) < 2 * case.workers or len({line["generation"] for line in lines}) > 1:
+        assigned = [line for worker in workers if (line := worker.logged("stream.assigned"))]
+        restored = [(worker.logged("stream.restored") or {}).get("generation") for worker in workers]
+        if len(assigned) < case.workers or len({line["generation"] for line in assigned}) > 1:
             return False
-        at_work: int = sum(line["partitions"] for line in restored if line)
-        return at_work == case.partitions
+        # one that keeps all of its partitions has nothing to restore, and does not say so
+        waits = [line["restoring"] and line["generation"] != of for line, of in zip(assigned, restored, strict=True)]
+        given: int = sum(line["partitions"] for line in assigned)
+        return given == case.partitions and not any(waits)
 
     await bench.until("all partitions are at work", are_at_work, WITHIN_S)
     return workers
@@ -160,16 +162,25 @@ def _restore_s(workers: list[MeteredWorker]) -> float:
     return max(worker.logged_at_s("stream.restored") for worker in workers) - first_s
 
 
-async def _consumed(bench: Bench, case: Case) -> Used:
-    """Let workers go through what lies on the inputs, and stop them. Counted from when all partitions are at work."""
-    workers = await _started(bench, case)
-    before, cpu_before_s, began_s = await bench.progress(), sum(worker.cpu_s() for worker in workers), time.monotonic()
-    await bench.consumed()
-    took_s = time.monotonic() - began_s
-    cpu_s, events = sum(worker.cpu_s() for worker in workers) - cpu_before_s, await bench.progress() - before
-    await _stopped(workers)
-    assert events > 0, "all was consumed before it could be looked at: more events are needed"
-    return Used(round(cpu_s / events * 1e6, 2), round(events / took_s))
+async def _gone_through(bench: Bench, workers: Sequence[MeteredWorker], records: Iterable[Wanted], total: int) -> Used:
+    """Let workers go through a backlog that is there all at once."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bench.settings.bootstrap_servers,
+        transactional_id=f"{bench.settings.topic_prefix}backlog",
+        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        max_batch_size=512 * 1024,
+        linger_ms=0,
+    )
+    await producer.start()
+    try:
+        async with producer.transaction():
+            await bench.put(records, total, producer)
+            cpu_before_s, began_s = sum(worker.cpu_s() for worker in workers), time.monotonic()
+        await bench.consumed()
+    finally:
+        await producer.stop()
+    took_s, cpu_s = time.monotonic() - began_s, sum(worker.cpu_s() for worker in workers) - cpu_before_s
+    return Used(round(cpu_s / total * 1e6, 2), round(total / took_s))
 
 
 # ---------------------------------------------------------------------------------------------------------- the ends

@@ -95,12 +95,13 @@ def page(results: Sequence[Result]) -> str:
     return f"""\
 # How it grows
 
-Made by `make bench-growth`, at commit {last.version}, {last.at[:10]}, on {on}. Everything ran on that one machine: Kafka,
-the workers, the load and the consumer. Load average, before and after each case: {loads}. All figures: `growth.json`.
+Made by `make bench-growth`, at commit {last.version}, {last.at[:10]}, on {on}. Everything ran on that one machine:
+Kafka, the workers, the load and the consumer. Load average, before and after each case: {loads}.
+All figures are in `growth.json`.
 
 Each axis is measured alone; the other two stay at {middle.partitions} partitions, {middle.windows:,} windows,
 {_counted(middle.workers, "worker")}. The clock is live. A case has five parts: workers with nothing (memory counts from
-there); {"the windows, opened from a backlog"}; a restart; a backlog of {sizes.events:,} messages and answers when all
+there); the windows, opened from a backlog; a restart; a backlog of {sizes.events:,} messages and answers when all
 windows are there; and {sizes.ends:,} other windows that end within one second, while {sizes.rate:,} events a second are
 timed before and after.
 

@@ -1,8 +1,8 @@
 """Peers in one run: `make bench-peers`, or ``python -m tests.bench.peers FOLDER``.
 
 The same job on the same broker with the same preloaded topics, in rounds, each with the engines in another order and
-the floor measured before and after it. What an engine said is compared with what the model says; the report, Markdown
-and JSON, goes to the folder.
+the floor measured before and after it. What an engine said is compared with what the model says. The report, Markdown
+and JSON, goes to the folder after each round. An engine that fails is told of in it, and the others go on.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from traceback import format_exception
 
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
@@ -29,6 +30,8 @@ SEED = 7
 PARTITIONS = 4
 HEADROOM = 1.2
 """An engine is asked for its latency at rates that are so far below what it did with a backlog."""
+WORDS_MAX = 200
+"""Of a failure's own words, in the report."""
 ROUNDS_MORE = 2
 """So many rounds may be void before the bench gives up."""
 
@@ -57,7 +60,7 @@ class Contest:
         self._story = Story(options.events, options.slow_events, PARTITIONS, bool(options.quix))
 
     async def run(self) -> Story:
-        """Prepare, and do as many rounds as are wanted and hold."""
+        """Prepare, and do as many rounds as are wanted and hold; what there is by then is written after each."""
         options = self._options
         end_ms = time.time_ns() // 1_000_000
         made = await asyncio.to_thread(backlog, SEED, options.events, max(options.events // 10, 1), PARTITIONS, end_ms)
@@ -70,8 +73,10 @@ class Contest:
                 break
             print(f"round {number + 1}", flush=True)
             self._story.rounds.append(await self._round(number, whole, begin))
+            self._story.write(options.folder)
         for number in range(options.rounds):
             await self._latencies(number)
+            self._story.write(options.folder)
         return self._story
 
     async def _round(self, number: int, whole: Field, begin: Field) -> Round:
@@ -80,7 +85,10 @@ class Contest:
         cases = [await throughput.in_process(settings, whole.due)]
         for engine in _turned(self._engines, number):
             field = begin if engine.is_slow else whole
-            case = await throughput.run(engine, field.ground, len(field.records), field.due)
+            try:
+                case = await throughput.run(engine, field.ground, len(field.records), field.due)
+            except Exception as error:  # noqa: BLE001  # whatever ails a peer, the others are to be measured
+                case = throughput.failed(engine, len(field.records), self._told(engine, error))
             rate = f"{case.figures.events_a_second:,.0f} events/s" if case.figures else "too few events for a figure"
             print(f"  {case.engine}: {rate}; {case.outcome}", flush=True)
             cases.append(case)
@@ -94,9 +102,18 @@ class Contest:
                     continue
                 name = f"l{number}.{rate}.{self._engines.index(engine)}."
                 settings = self._settings(name)
-                delays = await latency.run(engine, settings, self._desk / name, rate, self._options.seconds)
+                try:
+                    delays = await latency.run(engine, settings, self._desk / name, rate, self._options.seconds)
+                except Exception as error:  # noqa: BLE001  # as above
+                    self._story.failures.append(f"{engine.name} at {rate:,} a second: {self._told(engine, error)}")
+                    continue
                 print(f"  {engine.name} at {rate:,}/s: p50 {delays.p50} ms, p99 {delays.p99} ms", flush=True)
                 self._story.delays.append(delays)
+
+    def _told(self, engine: Engine, error: Exception) -> str:
+        """Print all that is known of a failure; give a line of it."""
+        print(f"  {engine.name} failed:", "".join(format_exception(error)), flush=True)
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:WORDS_MAX]}"
 
     def _settings(self, topic_prefix: str) -> Settings:
         return Settings(
@@ -150,8 +167,8 @@ def main() -> None:
     try:
         engines = _engines(options, desk)
         with EmbeddedKafka() as kafka:
-            story = asyncio.run(Contest(options, engines, kafka.bootstrap_servers, desk).run())
-        story.write(options.folder)
+            asyncio.run(Contest(options, engines, kafka.bootstrap_servers, desk).run())
+        print(f"the report: {options.folder / 'peers.md'}, {options.folder / 'peers.json'}")
     finally:
         shutil.rmtree(desk, ignore_errors=True)
 

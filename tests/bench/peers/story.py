@@ -56,6 +56,8 @@ class Story:
     with_quix: bool
     rounds: list[Round] = field(default_factory=list)
     delays: list[Delays] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """Runs for a latency that did not come to an end, and why."""
     load_before: float = field(default_factory=lambda: round(os.getloadavg()[0], 1))
 
     def valid_rounds(self) -> list[Round]:
@@ -72,7 +74,6 @@ class Story:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "peers.json").write_text(json.dumps(self._as_json(), indent=1) + "\n", "utf-8")
         (folder / "peers.md").write_text(self._as_markdown(), "utf-8")
-        print(f"the report: {folder / 'peers.md'}, {folder / 'peers.json'}")
 
     @staticmethod
     def _cases(rounds: Iterable[Round], engine: str) -> list[Case]:
@@ -104,6 +105,7 @@ class Story:
                 for each in self.rounds
             ],
             "latency": [delays._asdict() for delays in self.delays],
+            "failures": self.failures,
         }
 
     def _as_markdown(self) -> str:
@@ -134,6 +136,8 @@ class Story:
         if self.delays:
             lines += ["", "## Latency", "", _LATENCY, "", _row("engine", "events/s", "p50, ms", "p90", "p99", "max")]
             lines += [_row(*["---"] * 6), *self._latency()]
+        if self.failures:
+            lines += ["", "Not measured:", "", *(f"* {_cell(failure)}" for failure in self.failures)]
         return "\n".join(lines) + "\n"
 
     def _throughput(self, rounds: list[Round]) -> Iterable[str]:
@@ -142,11 +146,11 @@ class Story:
             cases = self._cases(rounds, engine)
             found = [case.figures for case in cases if case.figures]
             is_right = all(case.is_right for case in cases)
-            cells = ["too few events"] * (len(FIGURES) + 1)
+            cells = ["-"] * (len(FIGURES) + 1)
             if found:
                 cells = [_middle([getattr(each, name) for each in found], is_right) for name in FIGURES]
                 cells.append(f"{statistics.median(each.events_a_second for each in found) / floor:.0%}")
-            said = " / ".join(dict.fromkeys(case.outcome for case in cases))
+            said = " / ".join(dict.fromkeys(_cell(case.outcome) for case in cases))
             yield _row(engine, cases[0].guarantee, f"{cases[0].events:,}", *cells, said)
 
     def _latency(self) -> Iterable[str]:
@@ -162,7 +166,10 @@ class Story:
 _LATENCY: Final = (
     "Open loop, from when a message was due to a `read_committed` consumer of `window-opened`; generator, broker,"
     " engine and consumer share the machine. In italics where windows were missing or told of twice. An engine is"
-    " measured at rates that it can do."
+    " measured at rates that it can do. janela merges both inputs by event time; it goes on as soon as the other one"
+    " is read to its end, so no message waits for a later one of the other side, and no opening for a clock: that"
+    " clocks go by the events alone here (`clock=event`) is no delay. The first run of an engine that starts on a"
+    " broker just started may be slower than those after it: take the median of several rounds."
 )
 
 
@@ -170,6 +177,11 @@ def _middle(figures: list[float], is_right: bool) -> str:
     low, middle, high = min(figures), statistics.median(figures), max(figures)
     text = f"{middle:,.0f}" if len(figures) == 1 else f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
     return text if is_right else f"*{text}*"
+
+
+def _cell(text: str) -> str:
+    """Write others' words so that they stay within a table's cell."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _row(*cells: str) -> str:

@@ -47,6 +47,11 @@ async def run(engine: Engine, ground: Ground, events: int, due: Counter[Said]) -
     return Case(engine.name, engine.guarantee, events, figures, outcome.is_right, str(outcome))
 
 
+def failed(engine: Engine, events: int, words: str) -> Case:
+    """Give the case of an engine that did not come to an end."""
+    return Case(engine.name, engine.guarantee, events, None, is_right=False, outcome=f"failed: {words}")
+
+
 async def _settled(bench: Bench, settles_s: float) -> None:
     """Wait until nothing more is said."""
     await asyncio.sleep(settles_s)

@@ -1,0 +1,57 @@
+"""`make bench-peers` at a size that says nothing: one engine that fails does not end it, and a cut-off run has told."""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from processor.embedded import EmbeddedKafka
+from tests.bench.peers.__main__ import Contest
+from tests.bench.peers.engines import Engine, ours
+from tests.chaos.harness import ROOT, patience
+
+pytestmark = pytest.mark.timeout(400)
+
+EVENTS = 3000
+
+
+async def test_an_engine_that_fails_is_told_of_and_others_are_measured(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    report, desk = tmp_path / "report", tmp_path / "desk"
+    options = argparse.Namespace(
+        folder=report, events=EVENTS, slow_events=EVENTS // 10, rounds=1, rates=[], seconds=1, quix=None
+    )
+    broken = Engine("broken", "none", lambda _settings, _folder: [sys.executable, "-c", "raise SystemExit(7)"])
+    await Contest(options, [broken, ours()], kafka.bootstrap_servers, desk).run()
+    first = json.loads((report / "peers.json").read_text())["rounds"][0]
+    cases = {case["engine"]: case for case in first["cases"]}
+    assert cases["broken"]["outcome"].startswith("failed: AssertionError: it has ended by itself")
+    assert not cases["broken"]["is_right"]
+    assert cases["janela"]["is_right"]
+    assert "failed: AssertionError" in (report / "peers.md").read_text()
+
+
+async def test_a_run_that_is_cut_off_leaves_the_report_of_its_rounds(tmp_path: Path) -> None:
+    options = ("--only", "janela", "--events", str(EVENTS), "--slow-events", "100", "--rounds", "9")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.peers", str(tmp_path), *options),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    said = ""
+    async with asyncio.timeout(180 * patience()):
+        while "round 2" not in said:
+            line = await process.stdout.readline()
+            assert line, said
+            said += line.decode()
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    found = json.loads((tmp_path / "peers.json").read_text())
+    assert len(found["rounds"]) == 1
+    assert {case["engine"] for case in found["rounds"][0]["cases"]} >= {"aiokafka getmany", "janela"}
+    assert "| janela |" in (tmp_path / "peers.md").read_text()

@@ -5,14 +5,17 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from processor.embedded import EmbeddedKafka
+from processor.settings import Settings
 from tests.bench.peers.__main__ import Contest
 from tests.bench.peers.engines import Engine, ours
-from tests.chaos.harness import ROOT, patience
+from tests.bench.traffic import Contact
+from tests.chaos.harness import ROOT, Stage, patience
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -32,6 +35,23 @@ async def test_an_engine_that_fails_is_told_of_and_others_are_measured(kafka: Em
     assert not cases["broken"]["is_right"]
     assert cases["janela"]["is_right"]
     assert "failed: AssertionError" in (report / "peers.md").read_text()
+
+
+async def test_where_clocks_go_by_the_events_no_opening_waits_for_a_record_of_the_other_side(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """What the peers' latency rests on: with clock=event too, an input that is silent holds nobody up."""
+    assert settings.clock == "event"
+    customers = 40
+    async with Stage.open(settings, tmp_path) as stage:
+        stage.worker("w")
+        now_ms = time.time_ns() // 1_000_000
+        contacts = [Contact(number, settings.partitions) for number in range(customers)]
+        await stage.preload(each.says("inbound", now_ms, number) for number, each in enumerate(contacts))
+        await stage.until_consumed(60 * patience())
+        found = await stage.records("window-opened")
+    opened = {record.key for records in found.values() for record in records}
+    assert opened == {each.key for each in contacts}
 
 
 async def test_a_run_that_is_cut_off_leaves_the_report_of_its_rounds(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -344,3 +345,11 @@ def test_a_file_that_is_no_report_is_refused_by_name(text: str | None, tmp_path:
     refused = CliRunner().invoke(measure_app, ["compare", a, str(b)])
     assert refused.exit_code == 2
     assert "b.json" in re.sub(r"[^\w.]", "", refused.output)
+
+
+@pytest.mark.parametrize("verb", ["load", "measure"])
+def test_without_the_library_that_counts_delays_one_line_says_which_extra_brings_it(verb: str) -> None:
+    absent = "import sys; sys.modules['hdrh.histogram'] = None; from processor.cli.main import main; main([%r])"
+    ran = subprocess.run([sys.executable, "-c", absent % verb], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "hdrhistogram is not installed: `pip install 'janela-stream[load]'` brings it\n"

@@ -167,9 +167,7 @@ _LATENCY: Final = (
     "Open loop, from when a message was due to a `read_committed` consumer of `window-opened`; generator, broker,"
     " engine and consumer share the machine. In italics where windows were missing or told of twice. An engine is"
     " measured at rates that it can do. janela merges both inputs by event time; it goes on as soon as the other one"
-    " is read to its end, so no message waits for a later one of the other side, and no opening for a clock: that"
-    " clocks go by the events alone here (`clock=event`) is no delay. The first run of an engine that starts on a"
-    " broker just started may be slower than those after it: take the median of several rounds."
+    " is read to its end, so no message waits for a later one of the other side, and no opening for a clock."
 )
 
 

@@ -153,7 +153,7 @@ def test_an_end_that_comes_before_it_is_due_or_a_second_time_is_noticed() -> Non
     delivery, expired, due_us = begun(), {"reason": "expired"}, BEGIN.begin_us + 2_000_000
     for came_us in (due_us - 1, due_us + 5_000_000):
         note(delivery, "window-closed", output(time=format_time(due_us // 1000), data=expired), came_us)
-    assert (delivery.counts["window-closed"], delivery.ended, delivery.early) == (2, 1, 1)
+    assert (delivery.counts["window-closed"], delivery.ended, delivery.lateness.count, delivery.early) == (2, 1, 1, 1)
 
 
 def test_what_comes_before_the_begin_is_only_counted() -> None:

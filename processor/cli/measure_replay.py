@@ -1,8 +1,7 @@
 """`janela measure replay`: topics or an archive once more, at a pace, and what came of it."""
 
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +18,20 @@ from processor.cli.measured import (
     Workers,
     run_measured,
 )
-from processor.cli.selection import Contacts, Offsets, Partitions, Sides, Since, Until, selection_of
+from processor.cli.selection import (
+    Append,
+    Contacts,
+    FromArchive,
+    Offsets,
+    Partitions,
+    Rate,
+    Sides,
+    Since,
+    Speed,
+    Times,
+    Until,
+    selection_of,
+)
 
 if TYPE_CHECKING:
     from processor.cli.progress import Progress
@@ -27,9 +39,7 @@ if TYPE_CHECKING:
 
 
 def replay(
-    from_archive: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Read what `janela archive` wrote, instead of topics.")
-    ] = None,
+    from_archive: FromArchive = None,
     from_prefix: Annotated[
         str | None, typer.Option(metavar="PREFIX", help="Read the input topics under this prefix.")
     ] = None,
@@ -42,16 +52,10 @@ def replay(
     until: Until = None,
     offsets: Offsets = None,
     contacts: Contacts = None,
-    speed: Annotated[
-        float | None,
-        typer.Option(min=0.001, metavar="X", help="As it happened, X times as fast: 60, an hour in a minute."),
-    ] = None,
-    rate: Annotated[float | None, typer.Option(min=0.01, metavar="N", help="N records a second.")] = None,
-    times: Annotated[
-        Literal["original", "shifted"],
-        typer.Option(help="Keep all times, or move them by one distance so that the end is now."),
-    ] = "original",
-    append: Annotated[bool, typer.Option("--append", help="Write also where another producer's records are.")] = False,
+    speed: Speed = None,
+    rate: Rate = None,
+    times: Times = "original",
+    append: Append = False,
     workers: Workers = None,
     ops: Ops = None,
     drain: Drain = 60,

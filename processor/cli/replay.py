@@ -5,19 +5,24 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
 from processor.cli.config import BootstrapServers, ConfigFile, load_settings
 from processor.cli.progress import Progress, progress_shown
 from processor.cli.selection import (
+    Append,
     Contacts,
+    FromArchive,
     Offsets,
     Partitions,
     PseudonymsKey,
+    Rate,
     Sides,
     Since,
+    Speed,
+    Times,
     Until,
     pseudonyms_of,
     selection_of,
@@ -41,30 +46,22 @@ def replay(
     to_bootstrap_servers: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="The cluster to write to. Without it, the one read from.")
     ] = None,
-    from_archive: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Read what `janela archive` wrote, instead of topics.")
-    ] = None,
+    from_archive: FromArchive = None,
     sides: Sides = None,
     partitions: Partitions = None,
     since: Since = None,
     until: Until = None,
     offsets: Offsets = None,
     contacts: Contacts = None,
-    speed: Annotated[
-        float | None,
-        typer.Option(min=0.001, metavar="X", help="As it happened, X times as fast: 60, an hour in a minute."),
-    ] = None,
-    rate: Annotated[float | None, typer.Option(min=0.01, metavar="N", help="N records a second.")] = None,
-    times: Annotated[
-        Literal["original", "shifted"],
-        typer.Option(help="Keep all times, or move them by one distance so that the end is now."),
-    ] = "original",
+    speed: Speed = None,
+    rate: Rate = None,
+    times: Times = "original",
     pseudonyms_key: PseudonymsKey = None,
     id_: Annotated[
         str | None,
         typer.Option("--id", metavar="ID", help="The replay-id. Without it, one made from the other options."),
     ] = None,
-    append: Annotated[bool, typer.Option("--append", help="Write also where another producer's records are.")] = False,
+    append: Append = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be written, and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines: one JSON object.")] = False,
     bootstrap_servers: BootstrapServers = None,

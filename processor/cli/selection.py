@@ -1,10 +1,10 @@
-"""The options of `replay` and `archive` that say which records are meant, and whose key hides persons."""
+"""The options of `replay` and `archive` that say which records are meant, whose key hides persons, and at what pace."""
 
 import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -37,6 +37,20 @@ PseudonymsKey = Annotated[
         help="Put keyed hashes in place of contacts and ids, and x in place of texts, by the key in FILE.",
     ),
 ]
+
+FromArchive = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Read what `janela archive` wrote, instead of topics.")
+]
+Speed = Annotated[
+    float | None,
+    typer.Option(min=0.001, metavar="X", help="As it happened, X times as fast: 60, an hour in a minute."),
+]
+Rate = Annotated[float | None, typer.Option(min=0.01, metavar="N", help="N records a second.")]
+Times = Annotated[
+    Literal["original", "shifted"],
+    typer.Option(help="Keep all times, or move them by one distance so that the end is now."),
+]
+Append = Annotated[bool, typer.Option("--append", help="Write also where another producer's records are.")]
 
 _OFFSETS: Final = re.compile(r"(\d{0,18}):(\d{0,18})")
 

@@ -14,7 +14,7 @@ from tests.bench.growth.__main__ import KEPT, kept, options_of, planned
 from tests.bench.growth.cases import Case, Ends, Result, Second, Sizes
 from tests.bench.growth.story import along, page, write
 from tests.bench.report import machine
-from tests.chaos.harness import ROOT, patience
+from tests.chaos.harness import ROOT
 
 SIZES = Sizes(events=2000, ends=100, rate=100, seconds=4, lead_s=12)
 SMALL = ("--windows", "200", "--at-windows", "200", "--partitions", "2", "--at-partitions", "2")
@@ -32,18 +32,7 @@ def new_result(case: Case, *, cost_us: float = 10.0, version: str = "abc") -> Re
 
 async def grown(folder: Path, *options: str) -> str:
     """Run the bench to its end; give what it has said."""
-    given = (
-        "--events",
-        "2000",
-        "--ends",
-        "100",
-        "--rate",
-        "100",
-        "--seconds",
-        "4",
-        "--lead",
-        str(int(12 * patience())),
-    )
+    given = ("--events", "2000", "--ends", "100", "--rate", "100", "--seconds", "4", "--lead", "12")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.bench.growth", str(folder), *SMALL, *given, *options),
         cwd=ROOT,

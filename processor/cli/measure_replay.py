@@ -91,9 +91,10 @@ def replay(
     if (from_archive is None) == (from_prefix is None):
         raise typer.BadParameter("expected one of them", param_hint="--from-archive, --from-prefix")
     settings = load_settings(config_file, bootstrap_servers)
-    target = Place(settings.bootstrap_servers, settings.topic_prefix)
-    source = Place(from_bootstrap_servers or settings.bootstrap_servers, from_prefix or "")
-    if from_archive is None and source == target:
+    target = Place.of(settings, settings.topic_prefix)
+    elsewhere = {"bootstrap_servers": from_bootstrap_servers} if from_bootstrap_servers else {}
+    source = Place.of(settings, from_prefix or "", **elsewhere)
+    if from_archive is None and source.name == target.name:
         raise typer.BadParameter("it is what is measured", param_hint="--from-prefix")
     # what is written from now on is no part of it: the source is read twice
     until = until if until is not None or from_archive is not None else _now()

@@ -13,10 +13,12 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import msgspec
+from pydantic import SecretStr
 
+from processor.access import Access
 from processor.load.crew import CrewError
 from processor.load.delays import from_text, to_text
 from processor.load.tally import Tally
@@ -39,14 +41,35 @@ LEAVE_S: Final = 20
 
 
 class Place(msgspec.Struct):
-    """A cluster, and a prefix on it."""
+    """A cluster, and a prefix on it. Its text has no secrets, its JSON has them."""
 
-    bootstrap_servers: str
     topic_prefix: str
+    access: dict[str, Any]
+    """How to get there: what is set of `Access`."""
+
+    @classmethod
+    def of(cls, settings: Settings, topic_prefix: str, **other: str) -> Self:
+        """Take the way that settings go, but for `other` settings."""
+        chosen = {name: getattr(settings, name) for name in settings.model_fields_set & Access.model_fields.keys()}
+        return cls(topic_prefix, {name: _plain(value) for name, value in chosen.items()} | other)
+
+    def __repr__(self) -> str:
+        return f"Place({self.name})"
+
+    @property
+    def name(self) -> str:
+        """What tells it from others."""
+        return f"{self.settings().bootstrap_servers} {self.topic_prefix}"
 
     def settings(self) -> Settings:
         """Give the settings of the one who reads or writes there."""
-        return Settings(bootstrap_servers=self.bootstrap_servers, topic_prefix=self.topic_prefix)
+        return Settings(topic_prefix=self.topic_prefix, **self.access)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, Path) else value
 
 
 class Replay(msgspec.Struct):
@@ -86,7 +109,7 @@ class Replay(msgspec.Struct):
         told: dict[str, Any] = msgspec.to_builtins(self.selection)
         contacts = sorted(contact.decode(errors="replace") for contact in self.selection.contacts)
         return {
-            "replay": self.archive or f"{self.source.bootstrap_servers} {self.source.topic_prefix}",
+            "replay": self.archive or self.source.name,
             "speed": self.speed,
             "rate": self.rate,
             "times": self.times,
@@ -265,9 +288,8 @@ async def main() -> None:
     replay, watched = msgspec.json.decode(line, type=Replay), _Watched()
     try:
         source, to = await replay.open(), replay.target
-        target = ReplayTarget(
-            to.bootstrap_servers, to.topic_prefix, await room(to.settings()), source.partitions, replay.id
-        )
+        there = to.settings()
+        target = ReplayTarget(there.connection, to.topic_prefix, await room(there), source.partitions, replay.id)
         player = Player(source, target, replay.pace, is_shifted=replay.times == "shifted", schedule=watched)
         playing = asyncio.create_task(player.play(_tell_before(watched), may_append=replay.may_append))
         telling = asyncio.create_task(_tell(watched, target))

@@ -6,17 +6,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from pydantic import SecretStr
 
 from processor.codec.times import format_time
 from processor.measure.replaying import Place, Replay, ReplayMoments, ReplayTraffic
 from processor.replay.archive import VERSION, ArchiveWriter, Manifest
 from processor.replay.records import StoredRecord
 from processor.replay.selection import Selection
+from processor.settings import Settings
 
 T0_MS = 1_795_373_239_000
 AFTER_MS = (0, 1000, 4000, 4000, 10_000)
 IDS = ("a", "b", "a", "c", None)  # the first one is there twice, and the last one can't be read
-NOWHERE = Place("nowhere:1", "")
+NOWHERE = Place("", {"bootstrap_servers": "nowhere:1"})
 
 
 @pytest.fixture
@@ -64,6 +66,25 @@ def test_ends_are_timed_where_events_happen_the_moment_they_leave(times: Any, sp
 
 def test_an_order_reads_as_it_was_written() -> None:
     selection = Selection(partitions=(1, 2), since_ms=5, contacts=frozenset({b"5511", b"\xff"}))
-    replay = Replay(Place("a:1", "x."), None, selection, NOWHERE, None, 3.5, "shifted", may_append=True)
+    replay = Replay(
+        Place("x.", {"bootstrap_servers": "a:1"}), None, selection, NOWHERE, None, 3.5, "shifted", may_append=True
+    )
     assert msgspec.json.decode(msgspec.json.encode(replay), type=Replay) == replay
     assert replay.as_scenario()["replay"] == "a:1 x."
+
+
+def test_a_place_is_reached_as_its_settings_say_and_its_text_has_no_secret(tmp_path: Path) -> None:
+    (ca := tmp_path / "ca.pem").write_text("")
+    settings = Settings(
+        bootstrap_servers="kafka-1:9093",
+        security_protocol="SASL_SSL",
+        sasl_username="lab",
+        sasl_password=SecretStr("marmalade"),
+        ssl_ca_file=ca,
+        app_id="desk",
+    )
+    place = msgspec.json.decode(msgspec.json.encode(Place.of(settings, "lab.")), type=Place)
+    found = place.settings()
+    assert (found.topic_prefix, found.connection) == ("lab.", settings.connection)
+    assert "marmalade" not in repr(place)
+    assert Place.of(settings, "", bootstrap_servers="other:1").settings().bootstrap_servers == "other:1"

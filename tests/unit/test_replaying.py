@@ -73,18 +73,18 @@ def test_an_order_reads_as_it_was_written() -> None:
     assert replay.as_scenario()["replay"] == "a:1 x."
 
 
-def test_a_place_is_reached_as_its_settings_say_and_its_text_has_no_secret(tmp_path: Path) -> None:
-    (ca := tmp_path / "ca.pem").write_text("")
+@pytest.mark.parametrize("given", ["sasl_password", "sasl_password_file"])
+def test_a_place_is_reached_as_its_settings_say_and_its_text_has_no_secret(given: str, tmp_path: Path) -> None:
+    (secret := tmp_path / "secret").write_text("marmalade\n")
+    password: dict[str, Any] = {given: secret if given.endswith("_file") else SecretStr("marmalade")}
     settings = Settings(
         bootstrap_servers="kafka-1:9093",
-        security_protocol="SASL_SSL",
+        security_protocol="SASL_PLAINTEXT",
         sasl_username="lab",
-        sasl_password=SecretStr("marmalade"),
-        ssl_ca_file=ca,
         app_id="desk",
+        **password,
     )
     place = msgspec.json.decode(msgspec.json.encode(Place.of(settings, "lab.")), type=Place)
-    found = place.settings()
-    assert (found.topic_prefix, found.connection) == ("lab.", settings.connection)
-    assert "marmalade" not in repr(place)
+    assert (place.settings().topic_prefix, place.settings().connection) == ("lab.", settings.connection)
     assert Place.of(settings, "", bootstrap_servers="other:1").settings().bootstrap_servers == "other:1"
+    assert "marmalade" not in repr(place)

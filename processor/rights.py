@@ -24,7 +24,7 @@ from processor.settings import Settings
 from processor.topics import asking_brokers
 
 _AGAIN_S: Final = 0.1
-_ANY: Final = "-any-"
+ANYBODY: Final = "-any-"
 """What stands for an instance id; should a worker bear it, nothing happens to it."""
 _NOBODYS: Final = 2**62
 """The id of a producer that no broker has ever given."""
@@ -89,14 +89,12 @@ async def _on_group(client: AIOKafkaClient, name: str) -> set[str]:
         except GroupAuthorizationFailedError:
             return set()
         except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
-            await asyncio.sleep(
-                _AGAIN_S
-            )  # the first question makes Kafka's own topic; `asking_brokers` bounds the wait
+            await asyncio.sleep(_AGAIN_S)  # the first question makes Kafka's own topic
 
 
 async def _on_transactions(client: AIOKafkaClient, prefix: str) -> set[str]:
     # a name that a right for one worker's alone does not cover
-    request = protocol.ExactRequest(protocol.EndTxnRequest, f"{prefix}{_ANY}", _NOBODYS, 0, False, {})
+    request = protocol.ExactRequest(protocol.EndTxnRequest, f"{prefix}{ANYBODY}", _NOBODYS, 0, False, {})
     code = (await _asked(client, request)).error_code
     return set() if code == TransactionalIdAuthorizationFailed.errno else {"Write"}
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Final, Literal, Self
 
 from processor.embedded.ports import HOST
+from processor.rights import ANYBODY
 
 API_KEYS: Final = {"Produce": 0, "AddOffsetsToTxn": 25, "EndTxn": 26, "TxnOffsetCommit": 28}
 """The requests that can be told apart, as Kafka numbers them."""
@@ -26,6 +27,7 @@ _LENGTH: Final = struct.Struct(">i")
 _REQUEST: Final = struct.Struct(">hhi")  # api key, api version, correlation id
 _ANSWER: Final = struct.Struct(">i")  # correlation id
 _TEAR: Final = struct.pack("ii", 1, 0)  # SO_LINGER: a close throws away what is unsent and sends RST
+_QUESTION: Final = -1  # the end of no transaction, by which a worker asks for its rights before it joins
 _FRAMES_MAX: Final = 10_000  # of a connection on their way: a blackhole swallows no more than that
 
 
@@ -239,6 +241,8 @@ class _Connection:
             (correlation_id,) = _ANSWER.unpack_from(frame, _LENGTH.size)
             return self._asked.pop(correlation_id, None)
         key, _, correlation_id = _REQUEST.unpack_from(frame, _LENGTH.size)
+        if ANYBODY.encode() in frame:
+            key = _QUESTION
         self._asked[correlation_id] = key
         self.carried.add(key)
         return int(key)

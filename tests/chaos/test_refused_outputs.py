@@ -68,7 +68,8 @@ async def test_an_output_that_a_worker_has_no_right_to_write_is_not_committed_pa
     with EmbeddedKafka(props=props) as guarded:
         there = settings.model_copy(update={"bootstrap_servers": guarded.bootstrap_servers})
         async with Stage.open(there, tmp_path) as stage:
-            await refused_and_mended(stage, trial, "output not allowed", "TopicAuthorizationFailed", forbid, permit)
+            reason = "TopicAuthorizationFailed"
+            await refused_and_mended(stage, trial, "output not allowed", reason, forbid, permit, is_seen_at_start=True)
 
 
 async def test_an_output_whose_topic_is_deleted_is_not_committed_past(
@@ -99,8 +100,13 @@ async def test_an_output_whose_topic_is_deleted_is_not_committed_past(
     trial.judge(verdict)
 
 
-async def refused_and_mended(stage: Stage, trial: Trial, fault: str, reason: str, break_: Act, mend: Act) -> None:
-    """Break a topic under a worker: it ends, its successors too, and when it is mended the last one does the rest."""
+async def refused_and_mended(
+    stage: Stage, trial: Trial, fault: str, reason: str, break_: Act, mend: Act, *, is_seen_at_start: bool = False
+) -> None:
+    """Break a topic under a worker: it ends, its successors too, and when it is mended the last one does the rest.
+
+    Where it is seen at the start, successors do not even join.
+    """
     name = stage.names[OUTPUT]
     async with operator(stage.settings) as admin:
         await filled(stage, EVENTS)
@@ -110,9 +116,12 @@ async def refused_and_mended(stage: Stage, trial: Trial, fault: str, reason: str
         for n in range(asked(2)):
             if n:
                 worker = stage.worker(f"w{n}", **TRIES)
-            assert await worker.ended(START_S) == EXIT_FAILED, worker.told()
-            told = last_line(worker, "worker.failed")
-            assert reason in told
+            code, event, why = EXIT_FAILED, "worker.failed", reason
+            if n and is_seen_at_start:
+                code, event, why = EXIT_REFUSED, "worker.refused", "expected Write"
+            assert await worker.ended(START_S) == code, worker.told()
+            told = last_line(worker, event)
+            assert why in told
             assert name in told
             await stage.evict(worker)
             trial.faults[fault] += 1

@@ -78,12 +78,14 @@ engine.accept = noting
 """
 
 SLOW = """
+from pathlib import Path
 from processor.stream.restore import Restorer
 
 read = Restorer._read
 
 async def slowly(restorer, consumer, partitions, on_read):
-    await asyncio.sleep(6)
+    while not Path("{gate}").exists():
+        await asyncio.sleep(0.1)
     async for found in read(restorer, consumer, partitions, on_read):
         yield found
 
@@ -253,7 +255,8 @@ async def test_an_assignment_that_is_revoked_while_it_restores_leaves_nothing_be
 ) -> None:
     async with Stage.open(settings, tmp_path) as stage:
         await stage.preload(some(4000))
-        slow = stage.worker("slow", command=command(SLOW))
+        gate = tmp_path / "restore may go on"
+        slow = stage.worker("slow", command=command(SLOW.replace("{gate}", str(gate))))
 
         def told() -> list[str]:
             wanted = ("stream.assigned", "stream.revoked", "stream.restored")
@@ -262,6 +265,7 @@ async def test_an_assignment_that_is_revoked_while_it_restores_leaves_nothing_be
         await stage.until("the first assignment", told, READY_S)
         stage.worker("other")
         await stage.until("it is revoked", lambda: "stream.revoked" in told(), READY_S)
+        gate.touch()
         await stage.until_consumed(READY_S)
         verdict = await verify(settings)
     assert told()[:3] == ["stream.assigned", "stream.revoked", "stream.assigned"]

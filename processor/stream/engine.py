@@ -58,7 +58,7 @@ class Engine:
         """What the process signs its transactions with; none comes twice."""
         self.consumer: Consumer
         dead_letters = TopicPartition(self.names["dead-letters"], 0)
-        self.clock = BrokerClock(self.connection, f"{self.transactional_id}-clock", dead_letters)
+        self.clock = BrokerClock(self.connection, f"{self.transactional_id}/clock", dead_letters)
         self.log_reader: LogReader
         self.counts: Counter[str] = Counter()
         """records, outputs and transactions committed by this process."""

@@ -77,7 +77,9 @@ class BrokerClock:
 
     async def _ask(self) -> None:
         """Ask by a producer of its own: whoever stands still in a round must not keep the time from the others."""
-        asking = self._connection.producer(transactional_id=self._transactional_id)
+        asking = self._connection.producer(
+            transactional_id=self._transactional_id, transaction_timeout_ms=int(_ANSWER_S * 1000)
+        )
         async with asyncio.timeout(_ANSWER_S):
             try:
                 await asking.start()

@@ -17,6 +17,9 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 BUSINESS_IDS: Final = ("15550001", "15550002")
 
+AHEAD: Final = 16
+"""How many of the last records of a backlog are ahead of its end."""
+
 Headers = tuple[tuple[str, bytes], ...]
 Fields = dict[str, Any]
 

@@ -97,26 +97,26 @@ def acls(settings: Settings, role: str, group: str | None = None) -> tuple[Acl, 
 
 def _of_worker(settings: Settings) -> Iterator[Acl]:
     for topic in contract.topics():
-        name = settings.topic_prefix + topic.name
-        if CONTRACT_WORKER in topic.consumers:
-            yield Acl("topic", name, "Read")
-        if CONTRACT_WORKER in topic.producers:
-            yield Acl("topic", name, "Write")
+        yield from _on_topic(settings, topic, CONTRACT_WORKER)
         if topic.role == "state":
-            yield Acl("topic", name, "DescribeConfigs")
+            yield Acl("topic", settings.topic_prefix + topic.name, "DescribeConfigs")
     yield Acl("group", settings.app_id, "Read")
     yield Acl("transactional-id", f"{settings.app_id}-", "Write", is_prefix=True)
 
 
 def _of_party(settings: Settings, party: str, group: str) -> Iterator[Acl]:
     for topic in contract.topics():
-        name = settings.topic_prefix + topic.name
-        if party in topic.consumers:
-            yield Acl("topic", name, "Read")
-        if party in topic.producers:
-            yield Acl("topic", name, "Write")
+        yield from _on_topic(settings, topic, party)
     if any(party in topic.consumers for topic in contract.topics()):
         yield Acl("group", group, "Read")
+
+
+def _on_topic(settings: Settings, topic: contract.TopicSpecification, party: str) -> Iterator[Acl]:
+    """Give what the contract says that a party does with a topic."""
+    if party in topic.consumers:
+        yield Acl("topic", settings.topic_prefix + topic.name, "Read")
+    if party in topic.producers:
+        yield Acl("topic", settings.topic_prefix + topic.name, "Write")
 
 
 def commands(rights: Iterable[Acl], principal: str, bootstrap_servers: str) -> list[str]:

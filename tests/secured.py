@@ -1,11 +1,8 @@
 """A Kafka that denies by default, and the ways in: by certificate, by password, by token."""
 
-import asyncio
 import base64
 import json
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,12 +19,11 @@ from processor.kafka.protocol import ExactRequest
 from processor.settings import Settings
 from tests.certificates import Authority
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
-from tests.chaos.harness import ROOT, environment, patience
+from tests.verbs import janela
 
 ADMIN: Final = "admin"
 WORKER: Final = "janela-worker"
 PEOPLE: Final = ("platform", "auditor", "operator", "replayer")
-COMMAND: Final = ("-m", "processor")
 SESSION_MS: Final = 4000
 """When the brokers end the session of a token, whoever has it."""
 PASSWORDS: Final = {name: f"{name}-secret" for name in (ADMIN, WORKER, *PEOPLE)}
@@ -153,21 +149,9 @@ async def token_endpoint(client_id: str, secret: str) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def ran(settings: Settings, *arguments: str, **changed: Any) -> tuple[int | None, str, str]:
-    """Run a verb as another user; give exit code, stdout and stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, *COMMAND, *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(settings, "v", **changed) | {"PYTHONPATH": str(ROOT)},
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 60 * patience())
-    return process.returncode, out.decode(), err.decode()
-
-
 async def done(settings: Settings, *arguments: str, **changed: Any) -> str:
     """Run a verb that must go well, and give what it prints."""
-    code, out, err = await ran(settings, *arguments, **changed)
+    code, out, err = await janela(settings, *arguments, **changed)
     assert code == 0, err
     return out
 

@@ -38,13 +38,13 @@ class BrokerClock:
         Until it is started it goes by the machine's clock.
         """
         self._connection, self._transactional_id, self._tp = connection, transactional_id, tp
-        self._began_ms = self._shift_ms = time.time_ns() // 1_000_000 - time.monotonic() * 1000
+        self._zero_ms = self._machine_zero_ms = self._machine_zero()
         self._asked_s = 0.0
         self._keeping: asyncio.Task[None] | None = None
 
     def now_ms(self) -> int:
         """Ms since the epoch by the brokers' time."""
-        return int(self._began_ms + time.monotonic() * 1000)
+        return int(self._zero_ms + time.monotonic() * 1000)
 
     def ahead_ms(self) -> int:
         """How far this machine's wall clock is ahead of the brokers' time; negative where it is behind."""
@@ -69,10 +69,11 @@ class BrokerClock:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
-            if time.monotonic() - self._asked_s > _GOOD_S or abs(self._machine_ms() - self._shift_ms) > STEP_MS:
+            stepped_ms = abs(self._machine_zero() - self._machine_zero_ms)
+            if stepped_ms > STEP_MS or time.monotonic() - self._asked_s > _GOOD_S:
                 try:
                     await self._ask()
-                except (KafkaError, OSError) as error:
+                except (KafkaError, OSError, AssertionError) as error:  # aiokafka's states are asserts
                     log.warning("clock.unanswered", reason=f"{type(error).__name__}: {error}")
 
     async def _ask(self) -> None:
@@ -86,7 +87,7 @@ class BrokerClock:
                 await asking.begin_transaction()
                 asking._txn_manager.maybe_add_partition_to_txn(self._tp)
                 await asking.abort_transaction()
-                answered_s, shift_ms = time.monotonic(), self._machine_ms()
+                answered_s, machine_zero_ms = time.monotonic(), self._machine_zero()
                 node = await asking.client.coordinator_lookup(CoordinationType.TRANSACTION, self._transactional_id)
                 request = protocol.ExactRequest(protocol.DescribeTransactionsRequest, [self._transactional_id], {})
                 code, _, _, _, began_ms, *_ = (await asking.client.send(node, request)).transactions[0]
@@ -94,11 +95,11 @@ class BrokerClock:
                 await asking.stop()
         if code:
             raise for_code(code)
-        self._began_ms, self._shift_ms, self._asked_s = began_ms - answered_s * 1000, shift_ms, answered_s
+        self._zero_ms, self._machine_zero_ms, self._asked_s = began_ms - answered_s * 1000, machine_zero_ms, answered_s
         if abs(ahead_ms := self.ahead_ms()) > _OFF_MS:
             log.warning("clock.off", ahead_s=round(ahead_ms / 1000))
 
     @staticmethod
-    def _machine_ms() -> float:
-        """How far the machine's wall clock is from the clock that nobody sets."""
+    def _machine_zero() -> float:
+        """What the machine's wall clock would say when the clock that nobody sets is at its zero."""
         return time.time_ns() / 1_000_000 - time.monotonic() * 1000

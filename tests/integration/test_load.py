@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from asyncio.subprocess import Process
 from pathlib import Path
@@ -20,7 +18,8 @@ from processor.embedded import EmbeddedKafka
 from processor.load.scenario import Scenario
 from processor.load.shard import Shard
 from processor.settings import Settings
-from tests.chaos.harness import ROOT, environment, patience
+from tests.chaos.harness import patience
+from tests.verbs import ended, started
 
 PARTITIONS = 4
 INPUTS = ("messages.inbound", "messages.outbound")
@@ -43,25 +42,9 @@ async def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
     return settings
 
 
-async def started(settings: Settings, *arguments: str, verb: str = "load") -> Process:
-    """Begin a load, or a verb that makes one."""
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "processor", verb, *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(settings, "load") | {"PYTHONPATH": str(ROOT)},
-    )
-
-
-async def ended(process: Process) -> tuple[int | None, str, str]:
-    """Wait for its end; give exit code, stdout and stderr."""
-    out, err = await asyncio.wait_for(process.communicate(), 60 * patience())
-    return process.returncode, out.decode(), err.decode()
-
-
 async def load(settings: Settings, *arguments: str) -> tuple[int | None, str, str]:
     """Run a load to its end."""
-    return await ended(await started(settings, *arguments))
+    return await ended(await started(settings, "load", *arguments))
 
 
 async def loaded(settings: Settings, *arguments: str) -> dict[str, Any]:
@@ -159,7 +142,7 @@ async def test_records_go_out_at_their_moments_and_each_contacts_in_the_order_of
 async def test_a_signal_stops_it_with_a_summary_of_what_is_on_the_topics(
     settings: Settings, processes: str, number: signal.Signals
 ) -> None:
-    process = await started(settings, "--rate", "2000", "--seconds", "600", "--processes", processes, "--json")
+    process = await started(settings, "load", "--rate", "2000", "--seconds", "600", "--processes", processes, "--json")
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers)
     await consumer.start()
     try:
@@ -183,7 +166,7 @@ async def test_a_signal_stops_it_with_a_summary_of_what_is_on_the_topics(
 
 
 async def test_a_process_that_dies_ends_the_load_and_the_others(settings: Settings) -> None:
-    process = await started(settings, "--rate", "500", "--seconds", "600", "--processes", "2")
+    process = await started(settings, "load", "--rate", "500", "--seconds", "600", "--processes", "2")
     give_up_s = time.monotonic() + 30 * patience()
     while len(children := children_of(process)) < 2 and time.monotonic() < give_up_s:
         await asyncio.sleep(0.1)
@@ -220,7 +203,7 @@ async def test_a_broker_that_stands_still_delays_records_and_leaves_none_out() -
     with EmbeddedKafka() as kafka:
         settings = of_prefix(kafka, "still.")
         await topics.apply(settings)
-        process = await started(settings, "--rate", "500", "--seconds", "6", "--json")
+        process = await started(settings, "load", "--rate", "500", "--seconds", "6", "--json")
         consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers)
         await consumer.start()
         tp = TopicPartition(topics.names(settings)["messages.inbound"], 0)

@@ -10,8 +10,8 @@ import pytest
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.chaos.harness import INPUTS, Stage, Worker, patience
-from tests.integration.test_load import ended, started
 from tests.integration.test_ops import free_address
+from tests.verbs import ended, started
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -47,8 +47,8 @@ async def test_a_run_accounts_for_every_event_and_tells_of_delays_lag_and_the_wo
         worker = await at_work(stage, ops_address=address)
         files = ("--report", str(tmp_path / "a.json"), "--html", str(tmp_path / "a.html"))
         process = await started(
-            settings, "--scenario", str(scenario), "--rate", "300", "--seconds", "4", *files,
-            "--worker", str(worker.pid), "--ops", address, "--drain", str(60 * patience()), "--json", verb="measure",
+            settings, "measure", "--scenario", str(scenario), "--rate", "300", "--seconds", "4", *files,
+            "--worker", str(worker.pid), "--ops", address, "--drain", str(60 * patience()), "--json",
         )  # fmt: skip
         code, out, err = await ended(process)
         assert code == 0, err
@@ -83,7 +83,7 @@ async def test_a_worker_that_stands_still_is_in_the_latency_and_in_the_lag(setti
     """The load goes on meanwhile, so a pause of two seconds is the delay of what was due at its begin."""
     async with Stage.open(settings, tmp_path) as stage:
         worker = await at_work(stage)
-        process = await started(settings, "--rate", "200", "--seconds", "5", "--json", verb="measure")
+        process = await started(settings, "measure", "--rate", "200", "--seconds", "5", "--json")
         await stage.until_moved(within_s=60 * patience())
         worker.signal(signal.SIGSTOP)
         await stage.until("there is lag", lambda: _is_behind(stage, 350), 30)
@@ -106,7 +106,7 @@ async def _is_behind(stage: Stage, records: int) -> bool:
 
 async def test_with_no_worker_it_says_that_not_all_was_consumed(settings: Settings, tmp_path: Path) -> None:
     async with Stage.open(settings, tmp_path):
-        process = await started(settings, "--rate", "100", "--seconds", "1", "--drain", "1", verb="measure")
+        process = await started(settings, "measure", "--rate", "100", "--seconds", "1", "--drain", "1")
         code, out, err = await ended(process)
     assert code == 1, err
     assert "not all of the schedule was sent, or not all of it consumed" in out
@@ -119,7 +119,7 @@ async def test_a_worker_that_is_started_again_meanwhile_tells_how_long_its_resto
         address = free_address()
         worker = await at_work(stage, ops_address=address)
         options = ("--ops", address, "--rate", "100", "--seconds", "12", "--drain", str(60 * patience()), "--json")
-        process = await started(settings, *options, verb="measure")
+        process = await started(settings, "measure", *options)
         await stage.until("the load has begun", lambda: _is_sent(stage), 60 * patience())
         worker.kill()
         await at_work(stage, ops_address=address)
@@ -135,7 +135,7 @@ async def test_a_worker_that_is_started_again_meanwhile_tells_how_long_its_resto
 async def test_an_address_where_no_worker_answers_is_refused(settings: Settings, tmp_path: Path) -> None:
     address = free_address()
     async with Stage.open(settings, tmp_path):
-        code, out, err = await ended(await started(settings, "--ops", address, verb="measure"))
+        code, out, err = await ended(await started(settings, "measure", "--ops", address))
     assert (code, out) == (2, "")
     assert f"found no worker that answers at {address}" in err
 
@@ -143,6 +143,6 @@ async def test_an_address_where_no_worker_answers_is_refused(settings: Settings,
 async def test_a_process_that_is_not_there_is_refused_as_a_worker(settings: Settings) -> None:
     gone = await asyncio.create_subprocess_exec("true")
     await gone.wait()
-    code, out, err = await ended(await started(settings, "--worker", str(gone.pid), verb="measure"))
+    code, out, err = await ended(await started(settings, "measure", "--worker", str(gone.pid)))
     assert (code, out) == (2, "")
     assert "no process here has the id" in err

@@ -12,7 +12,8 @@ import pytest
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import INPUTS, Stage, patience
-from tests.integration.test_replay import answered, elsewhere, janela, launched
+from tests.integration.test_replay import answered, elsewhere
+from tests.verbs import janela, started
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -81,7 +82,7 @@ async def test_a_replay_that_is_stopped_tells_what_there_was(settings: Settings,
     async with Stage.open(settings, tmp_path) as stage, Stage.open(lab, tmp_path) as measured:
         events = await filled(stage)
         options = ("--from-prefix", settings.topic_prefix, "--rate", str(events / 100), "--json")
-        process = await launched(lab, "measure", "replay", *options)
+        process = await started(lab, "measure", "replay", *options)
 
         async def has_begun() -> bool:
             return sum((await measured.ends(*INPUTS.values())).values()) > 0

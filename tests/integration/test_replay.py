@@ -1,10 +1,7 @@
 """`janela replay` and `janela archive` on a real broker."""
 
-import asyncio
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -17,8 +14,9 @@ from processor import topics
 from processor.audit.partitioner import partition_of
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, backlog
-from tests.chaos.harness import INPUTS, ROOT, Stage, environment, patience
+from tests.chaos.harness import INPUTS, Stage, patience
 from tests.integration.conftest import PARTITIONS
+from tests.verbs import janela, started
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -27,22 +25,6 @@ def elsewhere(settings: Settings, partitions: int = PARTITIONS) -> Settings:
     """Give the settings of the target's prefix."""
     prefix = f"{settings.topic_prefix}lab."
     return settings.model_copy(update={"topic_prefix": prefix, "partitions": partitions})
-
-
-async def launched(settings: Settings, *arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "processor", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(settings, "r") | {"PYTHONPATH": str(ROOT)},
-    )
-
-
-async def janela(settings: Settings, *arguments: str) -> tuple[int | None, str, str]:
-    """Run a verb to its end; give exit code, stdout and stderr."""
-    process = await launched(settings, *arguments)
-    out, err = await asyncio.wait_for(process.communicate(), 60 * patience())
-    return process.returncode, out.decode(), err.decode()
 
 
 async def answered(settings: Settings, *arguments: str) -> dict[str, Any]:
@@ -85,7 +67,7 @@ async def test_a_replay_writes_every_record_once_also_when_it_is_killed_and_star
         assert counted["records"] == sum(map(len, before.values()))
         assert not any((await lying(lab)).values())
 
-        killed = await launched(settings, *command, "--rate", str(counted["records"] / 20))
+        killed = await started(settings, *command, "--rate", str(counted["records"] / 20))
         await lab.until("a part is written", lambda: has_some(lab), 60 * patience())
         killed.send_signal(signal.SIGKILL)
         await killed.communicate()

@@ -20,7 +20,8 @@ from processor import acls
 from processor.audit.verdict import OUTPUTS
 from processor.settings import Settings
 from tests.chaos.harness import ROOT, Stage
-from tests.secured import NOBODY, SESSION_MS, WORKER, Cluster, done, ran, records, token_endpoint, token_of
+from tests.secured import NOBODY, SESSION_MS, WORKER, Cluster, done, records, token_endpoint, token_of
+from tests.verbs import janela
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -148,7 +149,7 @@ async def test_every_verb_comes_the_same_way_with_the_rights_of_its_role(
     await done(settings, "archive", archive, **auditor)
     replay = ("replay", "--from-archive", archive, "--to-prefix", settings.topic_prefix, "--append")
     await done(settings, *replay, **replayer)
-    code, _, err = await ran(settings, *sent, **auditor)  # who only reads is not let write
+    code, _, err = await janela(settings, *sent, **auditor)  # who only reads is not let write
     assert code == 2
     assert len(err.splitlines()) == 1
 

@@ -18,7 +18,8 @@ from processor.stream.engine import EXIT_FAILED, EXIT_REFUSED
 from processor.stream.preflight import refusals
 from tests.certificates import Authority
 from tests.chaos.harness import Stage, Worker, environment, patience
-from tests.secured import COMMAND, NOBODY, WORKER, Cluster, ran, records, token_endpoint, token_of
+from tests.secured import NOBODY, WORKER, Cluster, records, token_endpoint, token_of
+from tests.verbs import janela
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -96,7 +97,7 @@ async def test_a_worker_without_a_right_ends_with_one_line_and_exit_code_2(
     lacking, user = next(acl for acl in reversed(needed) if acl.resource == kind), f"w{secrets.token_hex(4)}"
     await cluster.grant(rightful, user, tuple(acl for acl in needed if acl != lacking))
     lonely = environment(rightful, "w", **NOBODY | cluster.by_certificate(user))
-    line = await refused(Worker("w", lonely, tmp_path / "w.log", (*COMMAND, "worker")))
+    line = await refused(Worker("w", lonely, tmp_path / "w.log", ("-m", "processor", "worker")))
     assert f"expected {lacking.operation}; kafka-acls.sh" in line
     assert lacking.name in line
 
@@ -169,11 +170,11 @@ async def test_a_worker_whose_password_is_wrong_ends_with_one_line_and_without_t
     cluster: Cluster, rightful: Settings, tmp_path: Path
 ) -> None:
     wrong = environment(rightful, "w", **cluster.by_password(WORKER, sasl_password="a-wrong-one"))
-    worker = Worker("w", wrong, tmp_path / "w.log", (*COMMAND, "worker"))
+    worker = Worker("w", wrong, tmp_path / "w.log", ("-m", "processor", "worker"))
     line = await refused(worker)
     assert "refuses the login" in line
     assert "a-wrong-one" not in line
-    code, out, err = await ran(rightful, "verify", **cluster.by_password(WORKER, sasl_password="a-wrong-one"))
+    code, out, err = await janela(rightful, "verify", **cluster.by_password(WORKER, sasl_password="a-wrong-one"))
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert "refuses the login" in err

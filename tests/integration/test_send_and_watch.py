@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +15,9 @@ from processor import topics
 from processor.codec.keys import partition_of
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
+from tests.chaos.harness import ROOT, environment
+from tests.verbs import janela
 
-ROOT = Path(__file__).parents[2]
 PARTITIONS = 3
 KEY = "whatsapp:15550001:5511999998888"
 WHO = ("--business", "15550001", "--contact", "5511999998888")
@@ -30,32 +29,6 @@ async def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
     settings = Settings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix=topic_prefix, partitions=PARTITIONS)
     await topics.apply(settings)
     return settings
-
-
-def environment(settings: Settings, **changed: str) -> dict[str, str]:
-    """Give the environment of a `janela` of its own."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("JANELA_")}
-    return ours | {
-        "PYTHONPATH": str(ROOT),
-        "JANELA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "JANELA_TOPIC_PREFIX": settings.topic_prefix,
-        **changed,
-    }
-
-
-async def janela(
-    settings: Settings, *arguments: str, stdin: bytes = b"", **changed: str
-) -> tuple[int | None, str, str]:
-    """Run a verb to its end; give exit code, stdout and stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "processor", *arguments),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(settings, **changed),
-    )
-    out, err = await asyncio.wait_for(process.communicate(stdin), 30)
-    return process.returncode, out.decode(), err.decode()
 
 
 async def record_at(settings: Settings, topic: str, partition: int, offset: int) -> Any:
@@ -163,7 +136,7 @@ async def test_what_the_cluster_refuses_is_one_line(settings: Settings) -> None:
 
 @pytest.mark.parametrize("verb", [("watch",), ("send", "inbound", "--type", "text", *WHO)])
 async def test_without_topics_one_line_names_the_remedy(settings: Settings, verb: tuple[str, ...]) -> None:
-    code, out, err = await janela(settings, *verb, JANELA_TOPIC_PREFIX=f"{settings.topic_prefix}no.")
+    code, out, err = await janela(settings, *verb, topic_prefix=f"{settings.topic_prefix}no.")
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
     assert "janela topics apply" in line
@@ -215,7 +188,7 @@ def watching(settings: Settings) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(settings),
+        env=environment(settings, "watch") | {"PYTHONPATH": str(ROOT)},
     )
     with process:
         yield process

@@ -1,9 +1,6 @@
 """`janela verify` on a real broker: what a worker left is clean, and what a hand adds is named."""
 
-import asyncio
 import json
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -19,8 +16,9 @@ from processor.audit.records import rfc3339
 from processor.audit.rounds import HEADER, Round
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
-from tests.chaos.harness import ROOT, Stage, environment, patience
+from tests.chaos.harness import Stage
 from tests.integration.conftest import PARTITIONS
+from tests.verbs import ended, started
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -29,14 +27,7 @@ READY_S = 90
 
 async def verify(settings: Settings, *arguments: str, **changed: str) -> tuple[int | None, str, str]:
     """Run the verb to its end; give exit code, stdout and stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "processor", "verify", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(settings, "v", **changed) | {"PYTHONPATH": str(ROOT)},
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 60 * patience())
-    return process.returncode, out.decode(), err.decode()
+    return await ended(await started(settings, "verify", *arguments, **changed))
 
 
 async def verified(settings: Settings, *arguments: str) -> tuple[int | None, dict[str, Any]]:

@@ -133,17 +133,9 @@ class Service:
         await self.recovered("broker suspended beyond its session")
 
     async def away(self, node: int, *, workers_too: bool = False) -> None:
-        """End a broker, perhaps all workers too, which are started again at once, and start it much later.
-
-        By SIGKILL in a long run. The short form shuts it down: Kafka 4.3.1 alone on its data was seen, in about
-        one kill of twenty, to come back without a marker that `__consumer_offsets` was owed, and then holds the group's
-        offsets for good. The worker ends and says so, which is all that it can do; CI would fail by chance.
-        """
+        """Kill a broker, perhaps all workers too, which are started again at once, and start it much later."""
         await self.under_load()
-        if IS_LONG:
-            self.kafka.kill(node)
-        else:
-            assert await asyncio.to_thread(self.kafka.shut_down, node), "the broker had to be killed"
+        self.kafka.kill(node)
         if workers_too:
             self.supervisor.kill()
             self.supervisor.start()

@@ -67,7 +67,7 @@ KAFKA_TOPIC_KEYS = {
     "segment.ms",
     "unclean.leader.election.enable",
 }
-"""Kafka 4.3's topic-level settings; the integration tests ask a real broker."""
+"""Kafka 4.2's topic-level settings; the integration tests ask a real broker."""
 
 
 def _inputs(verdict: Verdict) -> list[Any]:

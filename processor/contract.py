@@ -84,6 +84,12 @@ def event_names() -> tuple[str, ...]:
     return tuple(_event_schema_texts())
 
 
+def good_example(event: str, name: str) -> dict[str, Any]:
+    """Give a record that ``schemas/examples/`` has of an event; of an input with key, partition and timestamp."""
+    example: dict[str, Any] = json.loads((_root() / "examples" / event / "good" / f"{name}.json").read_text("utf-8"))
+    return example
+
+
 def vocabulary() -> dict[str, Any]:
     """Give the schema that holds what events share; the caller may change it."""
     schema: dict[str, Any] = json.loads(_vocabulary_text())

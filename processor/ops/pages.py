@@ -1,13 +1,18 @@
-"""What is made from the catalogues of metrics and of log lines: pages for people, and a dashboard for Grafana."""
+"""What is made from catalogues, contract and settings: pages for people, and a dashboard for Grafana.
+
+`PAGES` has each page that is kept in the repository; a tidy test holds the kept ones to what is made.
+"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from processor.logs import BURST, PERIOD_S
+from processor.ops.contract_page import contract_page
 from processor.ops.events import EVENTS
 from processor.ops.metrics import Entry, catalogue
+from processor.ops.settings_page import settings_page
 
 WIDTH: Final = 12
 HEIGHT: Final = 8
@@ -98,11 +103,20 @@ def _queries(entry: Entry) -> Iterator[tuple[str, str]]:
     yield f"sum by ({labels}) ({series})" if labels else f"sum({series})", legend
 
 
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "docs/contract.md": contract_page,
+    "docs/logs.md": log_page,
+    "docs/metrics.md": page,
+    "docs/settings.md": settings_page,
+    "deploy/grafana/janela.json": dashboard,
+}
+"""File of the repository -> what makes it."""
+
+
 def main() -> None:
     """Write all, in the repository that this is run in (`make docs`)."""
-    Path("docs/metrics.md").write_text(page(), "utf-8")
-    Path("docs/logs.md").write_text(log_page(), "utf-8")
-    Path("deploy/grafana/janela.json").write_text(dashboard(), "utf-8")
+    for file, made in PAGES.items():
+        Path(file).write_text(made(), "utf-8")
 
 
 if __name__ == "__main__":

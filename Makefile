@@ -140,6 +140,7 @@ lock: setup  ## Lock the dependencies anew, with hashes; ARGS=--upgrade takes th
 	@$(COMPILE) --group pyproject.toml:build --constraints requirements.lock --output-file deploy/docker/build.lock
 	@$(COMPILE) tests/bench/peers/quix.in --output-file tests/bench/peers/quix.lock
 	@$(COMPILE) tests/deploy/tools.in --output-file tests/deploy/tools.lock
+	@$(COMPILE) tests/site/site.in --output-file tests/site/site.lock
 
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --no-config --quiet --universal \
     --python-version 3.11 --generate-hashes $(ARGS)

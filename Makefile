@@ -16,6 +16,7 @@ RESULTS ?= .janela/chaos
 OUT     ?= .janela/peers
 QUIX    := .janela/quix
 TOOLS   := .janela/tools
+SITE    := .janela/site
 HISTORIES ?= 1000
 PROOF   ?= 1
 BEFALLS := tests/sim/test_simulation.py::test_whatever_befalls_the_workers_the_model_is_obeyed
@@ -29,7 +30,7 @@ PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
 .PHONY: help run setup environment test check test-unit test-sim test-mutants test-chaos proof soak fuzz bench bench-growth \
-    bench-peers docs fmt check-deploy audit sbom lock clean
+    bench-peers docs site fmt check-deploy audit sbom lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -93,6 +94,17 @@ bench: setup  ## Measure and print: throughput, latency, restore, memory
 docs: setup  ## Write anew what is made from code and schemas: pages in docs/, the dashboard, Strimzi's topics and users
 	@$(BIN)/python -m processor.ops.pages
 	@$(BIN)/python -m deploy.generate
+
+site: setup $(SITE)/.locked  ## The pages as a site with search and navigation, in .janela/site/html; fails for a link that leads nowhere
+	@$(BIN)/python -m tests.site $(SITE)/pages
+	@NO_MKDOCS_2_WARNING=1 $(SITE)/env/bin/mkdocs build --strict --quiet --clean
+	@echo "$(SITE)/html/index.html"
+
+$(SITE)/.locked: tests/site/site.lock | $(LOCKED)
+	@echo "what makes the site, in an environment of its own"
+	@rm -rf $(SITE)/env && $(BIN)/python -m venv $(SITE)/env
+	@$(SITE)/env/bin/python -m pip install --disable-pip-version-check --no-input --quiet --require-hashes -r $<
+	@touch $@
 
 check-deploy: setup $(TOOLS)/.locked  ## deploy/ by the tools that are made for it; says what can't be checked for want of one
 	@PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(BIN)/python -m pytest tests/deploy tests/unit/test_deploy.py tests/unit/test_alerts.py $(ARGS)

@@ -45,9 +45,10 @@ Schema = Mapping[str, Any]
 
 
 class Field(NamedTuple):
-    """A field as the page shows it; `path` has dots for objects in objects."""
+    """A field as the page shows it; `path` has dots for objects in objects, `of` is what alone has it, empty for all."""
 
     path: str
+    of: str
     type: str
     needed: str
     meaning: str
@@ -118,20 +119,24 @@ def _word(name: str, schema: Schema) -> str:
 
 
 def _table(fields: Iterator[Field]) -> str:
-    head = "| field | type | required | meaning |\n|---|---|---|---|\n"
-    return head + "".join(f"| `{it.path}` | {it.type} | {it.needed} | {it.meaning} |\n" for it in fields)
+    shown = list(fields)
+    of = "of |" if any(it.of for it in shown) else ""
+    head = f"| field |{of and f' {of}'} type | required | meaning |\n|---|{of and '---|'}---|---|---|\n"
+    return head + "".join(
+        f"| `{it.path}` |{of and f' {it.of} |'} {it.type} | {it.needed} | {it.meaning} |\n" for it in shown
+    )
 
 
-def _fields(schema: Schema, prefix: str = "", condition: str = "") -> Iterator[Field]:
+def _fields(schema: Schema, prefix: str = "", of: str = "") -> Iterator[Field]:
     """Give each field of an object, then those of the objects in it, and those that one type alone has."""
     required = schema.get("required", ())
     for name, given in schema.get("properties", {}).items():
         whole = _resolved(given)
-        needed = ", ".join(filter(None, ("yes" if name in required else "no", condition)))
+        needed = "yes" if name in required else "no"
         if name in schema.get("else", {}).get("required", ()):
-            needed = f"yes, but type `{schema['if']['properties']['type']['const']}`"
+            needed = f"yes, but for type `{schema['if']['properties']['type']['const']}`"
         if prefix or name != "data":  # which holds nothing but fields
-            yield Field(prefix + name, _type(given), needed, _meaning(given))
+            yield Field(prefix + name, of, _type(given), needed, _meaning(given))
         if not _name(given):
             yield from _fields(whole, f"{prefix}{name}.")
     for part in schema.get("allOf", ()):
@@ -141,7 +146,7 @@ def _fields(schema: Schema, prefix: str = "", condition: str = "") -> Iterator[F
         if "const" in types:
             yield from _fields(part["then"], prefix, f"type `{types['const']}`")
         elif "else" in part:
-            yield from _fields(part["else"], prefix, "a send")
+            yield from _fields(part["else"], prefix, "sends")
 
 
 def _meaning(given: Schema) -> str:

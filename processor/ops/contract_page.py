@@ -45,7 +45,7 @@ Schema = Mapping[str, Any]
 
 
 class Field(NamedTuple):
-    """A field as the page shows it; `path` has dots for objects in objects, `of` is what alone has it, empty for all."""
+    """A field as the page shows it; `path` has dots for objects in objects, `of` is who alone has it, empty for all."""
 
     path: str
     of: str

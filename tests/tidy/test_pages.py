@@ -12,6 +12,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from processor import contract
 from processor.access import Access
 from processor.core.policy import Policy, load_policy
 from processor.ops.pages import PAGES
@@ -78,6 +79,25 @@ def test_every_setting_has_a_meaning_a_default_and_a_reason_for_it() -> None:
         assert reason, name
         assert page.count(f"| `{variable(name)}` |") == 1
     assert page.index("### app_id") < page.index(f"### {next(iter(Access.model_fields))}")
+
+
+def test_every_field_of_every_schema_stands_on_the_page_of_the_contract_under_its_topic() -> None:
+    def fields(schema: Any) -> Iterator[str]:
+        if isinstance(schema, dict):
+            for name, each in schema.items():
+                yield from each if name == "properties" else ()
+                yield from () if name in ("if", "not") else fields(each)
+        elif isinstance(schema, list):
+            for each in schema:
+                yield from fields(each)
+
+    page = read(ROOT / "docs/contract.md")
+    for topic in contract.topics():
+        section = page.partition(f"\n## {topic.name}\n")[2].partition("\n## ")[0]
+        of_rows = {name.removeprefix("data.") for name in re.findall(r"^\| `([\w.]+)` \|", section, re.MULTILINE)}
+        shown = {part for name in of_rows for part in (name, name.rpartition(".")[2])}
+        assert set(fields(contract.event_schema(topic.value.schema))) - shown <= {"data"}, topic.name
+        assert all(f"`{key}={value}`" in section for key, value in topic.configuration.items())
 
 
 def test_every_link_of_every_page_leads_to_a_file_and_a_heading_that_are_there() -> None:

@@ -7,13 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import jsonschema
 import msgspec
 import pytest
 import yaml
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from processor import contract
 from processor.access import Access
+from processor.cli.main import app
 from processor.core.policy import Policy, load_policy
 from processor.ops.pages import PAGES
 from processor.settings import ENV_PREFIX, NOT_SETTINGS, Settings, variable
@@ -221,6 +224,28 @@ def test_every_variable_of_every_page_is_a_setting_with_a_value_that_is_allowed(
             Settings.model_validate(given)
         except ValidationError as error:
             pytest.fail(f"{it}: {error}")
+
+
+def test_every_load_of_the_readme_has_a_plan(
+    found: list[Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (scenario,) = re.findall(r"```toml\n(.*?)```", read(ROOT / "README.md"), re.DOTALL)
+    loads = [it for it in found if it.page == "README.md" and it.words[:2] == ("janela", "load") and it.is_whole]
+    assert len(loads) == 4
+    for it in loads:
+        for name in filter(FILES.fullmatch, it.words):
+            (tmp_path / name).write_text(scenario)
+        told = CliRunner().invoke(app, [*it.words[1:], "--dry-run"])
+        assert told.exit_code == 0, f"{it}: {told.output}"
+
+
+def test_the_python_of_the_page_on_the_schemas_takes_a_good_event_and_no_other() -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", read(ROOT / "schemas/README.md"), re.DOTALL)
+    event = contract.good_example("window-opened", "by-text")
+    exec(source, {"event": event})
+    with pytest.raises(jsonschema.ValidationError, match="'sequence' is a required property"):
+        exec(source, {"event": {name: value for name, value in event.items() if name != "sequence"}})
 
 
 def test_the_policy_on_its_page_is_the_default_one_with_every_key() -> None:

@@ -240,6 +240,9 @@ class Settings(Access, BaseSettings):
     """Lines for people, or for machines. Default: whoever types the command reads them."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level that is logged. Default: a line for each thing that changes, none for each record."""
+    traces: Literal["off", "otlp"] = "off"
+    """otlp: W3C trace contexts go from inputs to the outputs that they cause, and spans of those that are sampled to
+    a collector; wants the extra otel (docs/tracing.md). Default: outputs bear nothing that nobody asked for."""
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 

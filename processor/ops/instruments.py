@@ -113,6 +113,8 @@ class Instruments(Watcher):
                 metrics.rejections.labels(reason).inc(count)
             for reason, count in round_.dead_letters.items():
                 metrics.dead_letters.labels(reason).inc(count)
+            for outcome, count in round_.traced.counts.items():
+                metrics.traced_inputs.labels(outcome).inc(count)
             if round_.lateness_ms is not None:
                 metrics.timer_lateness_seconds.observe(max(round_.lateness_ms, 0) / 1000)
             self._drain(round_.owner)

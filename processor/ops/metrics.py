@@ -86,6 +86,14 @@ class Metrics:
         " older than what is known), silent, misplaced; and unknown-type, which is taken as a message or a send.",
         "late or not-newer in numbers: the platform delivers late or twice. misplaced: types on the wrong topic.",
     )
+    traced_inputs: Counter = _metric(
+        Counter,
+        "traced_inputs",
+        ("outcome",),
+        "Inputs with a valid trace context, by what came of it: span, not-sampled (it went on as it came), beyond-limit"
+        " (so did this, though it was sampled); only with traces=otlp.",
+        "beyond-limit: producers sample more than a worker makes spans of (docs/tracing.md); let them sample less.",
+    )
     clock_ahead: Gauge = _metric(
         Gauge,
         "clock_ahead_seconds",

@@ -186,7 +186,7 @@ class Assignment:
 
     def _owner(self, partition: int, progress: Progress | None, state: RestoredState) -> Owner:
         engine = self._engine
-        owner = Owner(partition, engine.settings, engine.policy, engine.names)
+        owner = Owner(partition, engine.settings, engine.policy, engine.names, engine.tracer)
         clock_ms = 0
         if progress is not None:
             clock_ms, owner.sequence = progress.clock_ms, progress.sequence

@@ -30,6 +30,7 @@ from processor.stream.restore import RestoreError
 from processor.stream.transport import Carrier, Consumer
 from processor.stream.watchdog import Watchdog
 from processor.stream.watcher import Watcher
+from processor.tracing.tracer import create_tracer
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,7 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self.held: frozenset[TopicPartition] = frozenset()
         self.watcher = watcher or Watcher()
+        self.tracer = create_tracer(settings)
         self._watchdog = Watchdog(self, settings.watchdog_seconds)
 
     @property
@@ -120,6 +122,7 @@ class Engine:
             await self.clock.stop()
             await self.producer.stop()
             await self.log_reader.stop()
+            await asyncio.to_thread(self.tracer.stop)
             log.info("worker.stopped", **self.counts)
 
     def accept(self, carrier: Carrier) -> None:
@@ -132,6 +135,7 @@ class Engine:
     def on_round(self, rounds: Iterable[Round], seconds: float) -> None:
         """Count what was committed."""
         self.watcher.on_round(rounds, seconds)
+        self.tracer.on_committed((round_.traced for round_ in rounds), seconds)
         self.counts["transactions"] += 1
         for round_ in rounds:
             self.counts["records"] += round_.records
@@ -165,6 +169,7 @@ class Engine:
             log.error("worker.failed", reason=f"{type(error).__name__}: {error}")
         else:
             log.error("worker.bug", exc_info=error)
+        self.tracer.fail(error)
         os._exit(EXIT_FAILED)
 
     def refuse(self, reasons: Iterable[str]) -> NoReturn:

@@ -31,6 +31,7 @@ from processor.kafka.unread import Unread
 from processor.settings import Settings
 from processor.stream.merge import INBOUND, OUTBOUND, BadRecord, InputBuffer, merge
 from processor.stream.transport import Carrier
+from processor.tracing.tracer import Header, Traced, Tracer
 
 log = structlog.get_logger(__name__)
 
@@ -74,12 +75,15 @@ class Round:
     dead_letters: Counter[str]
     lateness_ms: int | None
     """How long after its due time the first timer of an idle clock fired; None where none did."""
+    traced: Traced
 
 
 class Owner:
     """One partition of both inputs. `inputs` are (inbound, outbound)."""
 
-    def __init__(self, partition: int, settings: Settings, policy: Policy, names: dict[str, str]) -> None:
+    def __init__(
+        self, partition: int, settings: Settings, policy: Policy, names: dict[str, str], tracer: Tracer
+    ) -> None:
         """Start empty; `names` gives the name of each topic on the cluster."""
         self.partition = partition
         self.core = Partition(policy)
@@ -88,9 +92,7 @@ class Owner:
         """The committed token under which this state stands, while nothing newer is decided."""
         self.is_flooded = self.is_stopped = False
         """Stopped by a flood of dead letters; the process stays up."""
-        self.inputs = tuple(
-            TopicPartition(names[topic], partition) for topic in ("messages.inbound", "messages.outbound")
-        )
+        self.inputs = tuple(TopicPartition(names[it], partition) for it in ("messages.inbound", "messages.outbound"))
         self.buffers = (InputBuffer(self.inputs[INBOUND], 0), InputBuffer(self.inputs[OUTBOUND], 0))
         self.openings = [0, 0]
         self.counts = self.core.counts
@@ -100,11 +102,7 @@ class Owner:
         """Since when (monotonic) it has had input and committed nothing; means nothing while it has none."""
         self._settings = settings
         self._decoder = InputDecoder(
-            partition,
-            settings.partitions,
-            self.core.windows,
-            settings.record_bytes_max,
-            settings.key_check == "on",
+            partition, settings.partitions, self.core.windows, settings.record_bytes_max, settings.key_check == "on"
         )
         self._encoder = OutputEncoder(settings.app_id, policy.version)
         self._flood = FloodGauge(settings.dead_letter_flood_window, settings.dead_letter_flood_share)
@@ -112,6 +110,7 @@ class Owner:
         self._window_state = TopicPartition(names["window-state"], partition)
         self._consent_state = TopicPartition(names["consent-state"], partition)
         self._dead_letters = TopicPartition(names["dead-letters"], partition)
+        self._traces = tracer.of_inputs(self.inputs)
         self._latest: Round | None = None
 
     @property
@@ -123,6 +122,7 @@ class Owner:
         """Forget what has arrived, and go on from these offsets of the two inputs."""
         inbound, outbound = self.inputs
         self.buffers = (InputBuffer(inbound, positions[INBOUND]), InputBuffer(outbound, positions[OUTBOUND]))
+        self._traces.forget()
         self.waiting_since_s = time.monotonic()
 
     def accept(self, carrier: Carrier) -> bool:
@@ -137,6 +137,7 @@ class Owner:
         records = carrier.records
         decoded = [decode(record.key, record.value, record.timestamp, record.headers) for record in records]
         bad = buffer.add(decoded, records)
+        self._traces.note(side, decoded, records)
         self.types[side].update(map(_type_of, buffer.events[-len(records) + bad :] if bad < len(records) else ()))
         buffer.take(carrier.stop, carrier.size())
         if records:
@@ -179,9 +180,10 @@ class Owner:
             effects.windows[events[0].key] = None
         self.token = None
         told = round_header(began, self._standing(), [*found, ends.noted_ms])
+        traced = self._traces.take([buffer.position for buffer in self.buffers], effects.outputs)
         self._latest = Round(
             self,
-            self._build(effects, bad, told, now_ms),
+            self._build(effects, bad, told, traced, now_ms),
             {tp: buffer.position for tp, buffer in zip(self.inputs, self.buffers, strict=True)},
             self.core.clock_ms,
             self.sequence,
@@ -190,6 +192,7 @@ class Owner:
             Counter(it.reason for it in effects.outputs if type(it) is Rejected) if Rejected in kinds else Counter(),
             Counter(it.letter.reason for it in bad),
             lateness_ms,
+            traced,
         )
         return self._latest
 
@@ -222,18 +225,18 @@ class Owner:
             log.error("stream.dead-letter-flood", partition=self.partition, stopped=self.is_stopped)
         self.is_flooded = is_flood
 
-    def _build(self, effects: Effects, bad: list[BadRecord], told: tuple[str, bytes], now_ms: int) -> list[Batch]:
+    def _build(self, effects: Effects, bad: list[BadRecord], told: Header, traced: Traced, now_ms: int) -> list[Batch]:
         """Write outputs, state records and dead letters into batches, numbering the outputs.
 
-        All but dead letters bear `told`, the round's header.
+        All but dead letters bear `told`, the round's header; an output may bear where it belongs in a trace.
         """
-        of_output, of_state = [*HEADERS, told], [told]
+        of_outputs, of_state = traced.headers([*HEADERS, told]), [told]
         batches = Batches(now_ms)
         sequence, encode = self.sequence, self._encoder.encode
         outputs = {kind: batches[self._output_tps[kind]].add for kind in set(map(type, effects.outputs))}
-        for decision in effects.outputs:
+        for decision, headers in zip(effects.outputs, of_outputs):  # noqa: B905  # it may be one for ever
             sequence += 1
-            outputs[type(decision)](decision.key, encode(decision, sequence), of_output)
+            outputs[type(decision)](decision.key, encode(decision, sequence), headers)
         for key in effects.windows:
             sequence += 1
             window = self.core.windows.get(key)

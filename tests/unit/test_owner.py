@@ -14,6 +14,7 @@ from processor.settings import Settings
 from processor.stream.owner import FloodGauge, Owner, Round
 from processor.stream.transport import Carrier
 from processor.topics import names
+from processor.tracing.tracer import Tracer
 from tests.scene import DAY, HOUR, SECOND, T0
 
 IN, OUT = TopicPartition("messages.inbound", 0), TopicPartition("messages.outbound", 0)
@@ -26,7 +27,7 @@ class Bench:
     """An owner, and what lies on its two topics."""
 
     def __init__(self, settings: Settings = LIVE) -> None:
-        self.owner = Owner(0, settings, settings.policy(), names(settings))
+        self.owner = Owner(0, settings, settings.policy(), names(settings), Tracer())
         self.end = {IN: 0, OUT: 0}
 
     def put(

@@ -39,6 +39,7 @@ from processor.stream.merge import merge
 from processor.stream.owner import Owner
 from processor.stream.transport import Carrier
 from processor.topics import names
+from processor.tracing.tracer import Tracer
 from tests.scene import DAY, HOUR, SECOND, T0
 
 KINDS: tuple[TopicKind, TopicKind] = ("inbound", "outbound")
@@ -51,7 +52,7 @@ class Play:
 
     def __init__(self, clock: Any = "live", **more: Any) -> None:
         self.settings = Settings(partitions=1, clock=clock, **more)
-        self.owner = Owner(0, self.settings, self.settings.policy(), names(self.settings))
+        self.owner = Owner(0, self.settings, self.settings.policy(), names(self.settings), Tracer())
         self.inputs: dict[TopicKind, list[Record]] = {"inbound": [], "outbound": []}
         self.written: dict[str, list[Written]] = {name: [] for name in (*OUTPUTS, *STATES, "dead-letters")}
         self.cut = (0, 0, -1)

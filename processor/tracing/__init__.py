@@ -1,0 +1,1 @@
+"""Traces: which input caused which output, for whoever follows a message through several programs."""

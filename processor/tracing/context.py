@@ -18,6 +18,7 @@ _PARENT: Final = re.compile(
     rb"(?P<more>-[^\n]*)?"
 )
 _STATE: Final = re.compile(rb"[\t\x20-\x7e]+")
+_NAMES: Final = ("traceparent", "tracestate")
 _SAMPLED: Final = 0x01
 
 
@@ -41,14 +42,14 @@ class Context(NamedTuple):
 
 def read_context(headers: Iterable[tuple[str, Any]]) -> Context | None:
     """Read it from a record's headers; None where there is none, or none that is valid and the only one."""
-    parents = [value for name, value in headers if name == "traceparent"]
-    if len(parents) != 1 or not isinstance(parents[0], bytes) or len(parents[0]) > PARENT_BYTES_MAX:
+    ours = [(name, value) for name, value in headers if name in _NAMES and isinstance(value, bytes)]
+    parents = [value for name, value in ours if name == "traceparent"]
+    if len(parents) != 1 or len(parents[0]) > PARENT_BYTES_MAX:
         return None
     found = _PARENT.fullmatch(parents[0].strip(b" \t"))
     if found is None or (found["version"] == b"00" and found["more"]):
         return None
-    states = [value for name, value in headers if name == "tracestate" and isinstance(value, bytes)]
-    state = b",".join(states)
+    state = b",".join(value for name, value in ours if name == "tracestate")
     if len(state) > STATE_BYTES_MAX or not _STATE.fullmatch(state):
         state = b""
     return Context(b"00-%b-%b" % (found["ids"], found["flags"]), state)

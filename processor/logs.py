@@ -100,5 +100,6 @@ def logging_config(log_format: str, log_level: str) -> dict[str, Any]:
             # by us in one line; what fails in its consumer's tasks is not.
             "aiokafka": {"level": "CRITICAL"},
             "aiokafka.consumer": {"level": "ERROR"},
+            "opentelemetry.trace": {"level": "ERROR"},  # it would quote a tracestate that is none
         },
     }

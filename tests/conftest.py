@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from processor.embedded import EmbeddedKafka
+from tests.collector import Collector, collecting
 
 # A shell's background job ignores SIGINT, and what it starts inherits that: Ctrl-C would be tested on the deaf.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,3 +28,12 @@ def kafka() -> Iterator[EmbeddedKafka]:
 def topic_prefix() -> str:
     """Give the test a prefix that no other test has, such as `t8f3a90b1.`."""
     return f"t{secrets.token_hex(4)}."
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """Give a collector of spans that the environment names, of this process and of those that it starts."""
+    with collecting() as collector:
+        for name, value in collector.environment.items():
+            monkeypatch.setenv(name, value)
+        yield collector

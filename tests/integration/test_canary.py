@@ -11,6 +11,7 @@ import pytest
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import Stage, Worker, patience
+from tests.collector import Collector
 from tests.integration.test_ops import free_address
 
 pytestmark = pytest.mark.timeout(300)
@@ -18,6 +19,10 @@ pytestmark = pytest.mark.timeout(300)
 READY_S = 90
 MARKS = (b"5599988877", b"kanarienvogel")
 """In every contact's number, and in every id and text."""
+TRACED = (
+    ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    ("tracestate", b"no state +" + MARKS[0]),
+)
 
 
 def marked(wanted: Wanted) -> Wanted:
@@ -35,13 +40,14 @@ def marked(wanted: Wanted) -> Wanted:
     return wanted._replace(key=with_marks(wanted.key), value=with_marks(wanted.value))
 
 
-async def test_no_number_id_or_text_is_in_logs_metrics_headers_or_the_process_title(
-    settings: Settings, tmp_path: Path
+async def test_no_number_id_or_text_is_in_logs_metrics_spans_headers_or_the_process_title(
+    settings: Settings, tmp_path: Path, collector: Collector
 ) -> None:
     address = free_address()
     records = [marked(it) for it in backlog(11, 3_000, 90, 1, time.time_ns() // 1_000_000 - 3 * HOUR_MS)]
     records += [marked(it) for it in hostile_numbers(random.Random(5))]
-    settings = settings.model_copy(update={"partitions": 1, "log_format": "json"})
+    records = [it._replace(headers=(*it.headers, *TRACED)) for it in records]
+    settings = settings.model_copy(update={"partitions": 1, "log_format": "json", "traces": "otlp"})
     async with Stage.open(settings, tmp_path) as stage:
         await stage.preload(records)
         first = stage.worker("first", failpoint="records-delivered:2", batch_records_max=100)
@@ -52,16 +58,20 @@ async def test_no_number_id_or_text_is_in_logs_metrics_headers_or_the_process_ti
         async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as answer:
             metrics = await answer.read()
         titles = titles_of(worker.pid)
+        await stage.until("spans have come", lambda: len(collector.spans()) > 100, 10 * patience())
         dumped = await dumped_by_its_watchdog(stage, worker)
         letters = [it for found in (await stage.records("dead-letters")).values() for it in found]
         events = [it for found in (await stage.records("window-opened")).values() for it in found]
 
-    headers = b"".join(name.encode() + (value or b"") for it in letters for name, value in it.headers)
+    ours = [header for it in letters for header in it.headers if header not in TRACED]
+    headers = b"".join(name.encode() + (value or b"") for name, value in ours)
     said = {"log": dumped, "metrics": metrics, "titles": titles, "headers of dead letters": headers}
+    said["spans"] = b"".join(collector.bodies)
     assert len(letters) > 20
     assert any(MARKS[0] in it.key and MARKS[1] in it.value for it in events)  # they were in the records
     assert b"__dlq.message" in headers
     assert b"janela_records_total" in metrics
+    assert b"dead letter" in said["spans"]
     for where, text in said.items():
         for mark in MARKS:
             assert mark not in text, f"{where}: {text[max(text.index(mark) - 200, 0) : text.index(mark) + 50]!r}"

@@ -2,7 +2,6 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from processor.stream.engine import EXIT_FAILED
 from tests.chaos.backlog import HOUR_MS, Wanted
 from tests.chaos.harness import Stage, Worker
 from tests.chaos.test_refused_outputs import TRIES, configure, operator
-from tests.collector import Collector, attributes, collecting
+from tests.collector import Collector, attributes
 from tests.integration.test_worker import READY_S, contact_on, now_ms, said, stopped
 
 pytestmark = pytest.mark.timeout(300)
@@ -28,14 +27,6 @@ PLAIN = {"content-type", "janela-round"}
 """The headers of an output that no trace goes through."""
 TRACES = {name: f"{n}" * 32 for n, name in enumerate(("opened", "sent", "not sampled", "silent", "again"), 1)}
 PARENT = "b7ad6b7169203331"
-
-
-@pytest.fixture
-def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    with collecting() as collector:
-        for name, value in collector.environment.items():
-            monkeypatch.setenv(name, value)
-        yield collector
 
 
 class Output(NamedTuple):
@@ -88,9 +79,9 @@ def story() -> list[Wanted]:
     ]
 
 
-async def consumed(stage: Stage, **more: object) -> Worker:
+async def consumed(stage: Stage, traces: str = "otlp") -> Worker:
     """Let a worker consume all there is, and end as it should."""
-    worker = stage.worker("w", **more)
+    worker = stage.worker("w", traces=traces)
     await stage.until_consumed(READY_S)
     await stopped(worker)
     return worker
@@ -105,7 +96,7 @@ async def test_the_trace_of_an_input_goes_on_in_the_outputs_that_it_caused(
 ) -> None:
     async with Stage.open(settings, tmp_path) as stage:
         await stage.preload(story())
-        await consumed(stage, traces="otlp")
+        await consumed(stage)
         found = await outputs(stage)
         verdict = await verify(settings)
     assert verdict.is_clean, verdict
@@ -158,7 +149,7 @@ async def test_a_round_that_is_done_again_after_a_kill_is_seen_once_and_in_the_s
         await stage.evict(first)
         assert await stage.open_transactions()
         assert collector.bodies == []  # nothing that is not committed has been told
-        await consumed(stage, traces="otlp")
+        await consumed(stage)
         found = [it for it in await outputs(stage) if it.trace[0] == TRACES["opened"]]
         verdict = await verify(settings)
     assert verdict.is_clean, verdict
@@ -180,7 +171,7 @@ async def test_a_transaction_that_fails_is_told_as_an_error_and_its_successors_a
         assert (failed.status.code, failed.status.message) == (Status.STATUS_CODE_ERROR, "not committed")
         assert collector.spans("commit") == []
         await limited(admin, stage, {})
-        await consumed(stage, traces="otlp")
+        await consumed(stage)
         (output,) = [it for it in await outputs(stage) if it.trace[0] == TRACES["opened"]]
         verdict = await verify(settings)
     assert verdict.is_clean, verdict
@@ -200,7 +191,7 @@ async def test_a_collector_that_is_away_is_no_concern_of_the_outputs(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     async with Stage.open(settings, tmp_path) as stage:
         await stage.preload(story())
-        worker = await consumed(stage, traces="otlp")
+        worker = await consumed(stage)
         found = await outputs(stage)
         verdict = await verify(settings)
     assert verdict.is_clean, verdict

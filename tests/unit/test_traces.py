@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ from processor.tracing import spans
 from processor.tracing.causes import causes
 from processor.tracing.spans import SpanTracer
 from processor.tracing.tracer import UNTRACED, Tracer, create_tracer
-from tests.collector import Collector, attributes, collecting
+from tests.collector import Collector, attributes
 from tests.scene import DAY, HOUR, MINUTE, OTHER_KEY, SECOND, T0, Scene, said, sent
 
 IN, OUT = TopicPartition("messages.inbound", 0), TopicPartition("messages.outbound", 0)
@@ -36,14 +35,6 @@ NOT_SAMPLED = ("traceparent", f"00-{TRACE}-b7ad6b7169203331-00".encode())
 STATE = ("tracestate", b"vendor=1")
 
 Headers = list[tuple[str, bytes]]
-
-
-@pytest.fixture
-def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    with collecting() as collector:
-        for name, value in collector.environment.items():
-            monkeypatch.setenv(name, value)
-        yield collector
 
 
 class Bench:
@@ -151,7 +142,8 @@ def test_without_the_setting_records_are_the_same_bytes_whatever_inputs_bear() -
     assert first.traced is second.traced is UNTRACED
 
 
-def test_with_the_setting_records_are_the_same_bytes_where_no_input_bears_a_context(collector: Collector) -> None:
+@pytest.mark.usefixtures("collector")
+def test_with_the_setting_records_are_the_same_bytes_where_no_input_bears_a_context() -> None:
     off, on = Bench(Tracer()), Bench(SpanTracer(SETTINGS))
     for bench in (off, on):
         bench.put(IN, 0, [("other", b"1"), ("traceparent", b"nonsense"), STATE])
@@ -262,7 +254,8 @@ def test_a_record_that_can_not_be_read_has_a_span_that_says_so_and_its_dead_lett
     assert attributes(span)["error.type"] == "not-json"
 
 
-def test_a_message_that_waits_for_the_other_topic_is_taken_by_the_round_that_applies_it(collector: Collector) -> None:
+@pytest.mark.usefixtures("collector")
+def test_a_message_that_waits_for_the_other_topic_is_taken_by_the_round_that_applies_it() -> None:
     bench = Bench(SpanTracer(SETTINGS))
     bench.put(OUT, 0, [SAMPLED])
     assert bench.owner.decide(LogEnds(T0, {IN: 1, OUT: 1}), T0) is None
@@ -272,7 +265,8 @@ def test_a_message_that_waits_for_the_other_topic_is_taken_by_the_round_that_app
     assert bench.commit().traced is UNTRACED  # it was taken once
 
 
-def test_contexts_of_what_was_forgotten_go_with_it(collector: Collector) -> None:
+@pytest.mark.usefixtures("collector")
+def test_contexts_of_what_was_forgotten_go_with_it() -> None:
     bench = Bench(SpanTracer(SETTINGS))
     bench.put(IN, 0, [SAMPLED])
     bench.owner.stand_at((1, 0))
@@ -302,9 +296,8 @@ def test_a_round_that_is_not_over_sends_nothing_when_the_worker_stops(collector:
     assert collector.bodies == []
 
 
-def test_beyond_the_limit_of_a_second_contexts_go_on_as_they_came(
-    collector: Collector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("collector")
+def test_beyond_the_limit_of_a_second_contexts_go_on_as_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spans, "SPANS_A_SECOND_MAX", 2)
     monkeypatch.setattr(time, "monotonic", lambda: 100.0)
     bench = Bench(SpanTracer(SETTINGS))

@@ -92,7 +92,7 @@ class Metrics:
         ("outcome",),
         "Inputs with a valid trace context, by what came of it: span, not-sampled (it went on as it came), beyond-limit"
         " (so did this, though it was sampled); only with traces=otlp.",
-        "beyond-limit: producers sample more than a worker makes spans of (docs/tracing.md); let them sample less.",
+        "Where beyond-limit grows, producers sample more than a worker makes spans of: see docs/tracing.md.",
     )
     clock_ahead: Gauge = _metric(
         Gauge,

@@ -256,8 +256,8 @@ MUTANTS: Final = (
     Mutant(
         "the tail of each round is dropped",
         "processor/stream/owner.py",
-        "for decision in effects.outputs:\n",
-        "for decision in effects.outputs[: -1 if len(effects.outputs) > 1 else None]:\n",
+        "in zip(effects.outputs, of_outputs):",
+        "in zip(effects.outputs[: -1 if len(effects.outputs) > 1 else None], of_outputs):",
         SIMULATION,
     ),
     Mutant(

@@ -16,7 +16,7 @@ from processor.ops.pages import dashboard, page
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/metrics.md"
 DASHBOARD = ROOT / "deploy/grafana/janela.json"
-ALLOWED_LABELS = {"topic", "partition", "type", "reason", "cause", "state", "loop"}
+ALLOWED_LABELS = {"topic", "partition", "type", "reason", "cause", "state", "loop", "outcome"}
 
 
 def test_page_and_dashboard_say_what_the_catalogue_says() -> None:

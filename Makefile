@@ -149,6 +149,7 @@ fmt: setup  ## Format the code and mend what ruff can mend
 lock: setup  ## Lock the dependencies anew, with hashes; ARGS=--upgrade takes the newest
 	@$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements.lock
 	@$(COMPILE) pyproject.toml --constraints requirements.lock --output-file deploy/docker/runtime.lock
+	@$(COMPILE) pyproject.toml --extra otel --constraints requirements.lock --output-file deploy/docker/traces.lock
 	@$(COMPILE) --group pyproject.toml:build --constraints requirements.lock --output-file deploy/docker/build.lock
 	@$(COMPILE) tests/bench/peers/quix.in --output-file tests/bench/peers/quix.lock
 	@$(COMPILE) tests/deploy/tools.in --output-file tests/deploy/tools.lock

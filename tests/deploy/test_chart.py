@@ -224,13 +224,13 @@ def test_workers_are_spread_over_zones_and_machines_and_one_at_a_time_may_be_mov
 
 
 @helm
-def test_the_network_lets_a_worker_reach_names_and_kafka_and_metrics_be_asked_for(full: Resources) -> None:
+def test_the_network_lets_a_worker_reach_names_kafka_and_what_is_named_and_metrics_be_asked_for(full: Resources) -> None:
     spec = full["NetworkPolicy"][0]["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     (ingress,) = spec["ingress"]
     assert [port["port"] for port in ingress["ports"]] == ["ops"]
     ports = [[port["port"] for port in rule["ports"]] for rule in spec["egress"]]
-    assert ports == [[53, 53], [9093]]
+    assert ports == [[53, 53], [9093], [4318]]
     assert spec["egress"][1]["to"] == [{"podSelector": {"matchLabels": {"strimzi.io/cluster": "kafka"}}}]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from processor.core.decisions import Accepted, Decision, Expiring, Opened, Rejected
-from processor.core.events import Message
+from processor.core.events import Message, Send
 
 
 def causes(events: Iterable[Any], outputs: Sequence[Decision]) -> dict[int, int]:
@@ -21,8 +21,9 @@ def causes(events: Iterable[Any], outputs: Sequence[Decision]) -> dict[int, int]
     messages: dict[tuple[bytes, int, str], int] = {}
     openings: dict[tuple[bytes, int], int] = {}
     for place, event in enumerate(events):
-        sends[id(event)] = place  # the verdict holds the very object
-        if isinstance(event, Message):
+        if isinstance(event, Send):
+            sends[id(event)] = place  # the verdict holds the very object
+        elif isinstance(event, Message):
             messages.setdefault((event.key, event.event_time_ms, event.id), place)
             openings.setdefault((event.key, event.event_time_ms), place)
     found: dict[int, int] = {}

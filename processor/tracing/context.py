@@ -13,13 +13,10 @@ PARENT_BYTES_MAX: Final = 512
 STATE_BYTES_MAX: Final = 512
 """Largest `tracestate` that goes on, what W3C asks for at least: it stands on each output."""
 
-_PARENT: Final = re.compile(
-    rb"(?P<version>(?!ff)[0-9a-f]{2})-(?P<ids>(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
-    rb"(?P<more>-[^\n]*)?"
-)
+_PARENT: Final = re.compile(rb"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-[^\n]*)?")
 _STATE: Final = re.compile(rb"[\t\x20-\x7e]+")
-_NAMES: Final = ("traceparent", "tracestate")
-_SAMPLED: Final = 0x01
+_ODD: Final = b"13579bdf"
+"""Last digits of flags in which the lowest bit, "sampled", is set."""
 
 
 class Context(NamedTuple):
@@ -31,7 +28,7 @@ class Context(NamedTuple):
     @property
     def is_sampled(self) -> bool:
         """Whether whoever wrote the record has kept its part of the trace, and others are to do so too."""
-        return bool(int(self.traceparent[-2:], 16) & _SAMPLED)
+        return self.traceparent[-1] in _ODD
 
     @property
     def headers(self) -> list[tuple[str, bytes]]:
@@ -41,15 +38,25 @@ class Context(NamedTuple):
 
 
 def read_context(headers: Iterable[tuple[str, Any]]) -> Context | None:
-    """Read it from a record's headers; None where there is none, or none that is valid and the only one."""
-    ours = [(name, value) for name, value in headers if name in _NAMES and isinstance(value, bytes)]
-    parents = [value for name, value in ours if name == "traceparent"]
-    if len(parents) != 1 or len(parents[0]) > PARENT_BYTES_MAX:
+    """Read it from a record's headers; None where there is none, or none that is valid and the only one.
+
+    Every record that bears headers comes by here, so what is plain is looked at once.
+    """
+    parent: bytes | None = None
+    states: list[bytes] = []
+    for name, value in headers:
+        if name == "traceparent":
+            if parent is not None or not isinstance(value, bytes):
+                return None
+            parent = value
+        elif name == "tracestate" and isinstance(value, bytes):
+            states.append(value)
+    if parent is None or len(parent) > PARENT_BYTES_MAX or (found := _PARENT.fullmatch(parent.strip(b" \t"))) is None:
         return None
-    found = _PARENT.fullmatch(parents[0].strip(b" \t"))
-    if found is None or (found["version"] == b"00" and found["more"]):
+    version, ids_and_flags, more = found.groups()
+    if version == b"00" and more:
         return None
-    state = b",".join(value for name, value in ours if name == "tracestate")
-    if len(state) > STATE_BYTES_MAX or not _STATE.fullmatch(state):
+    state = b",".join(states)
+    if state and (len(state) > STATE_BYTES_MAX or not _STATE.fullmatch(state)):
         state = b""
-    return Context(b"00-%b-%b" % (found["ids"], found["flags"]), state)
+    return Context(b"00-" + ids_and_flags, state)

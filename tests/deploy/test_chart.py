@@ -224,7 +224,9 @@ def test_workers_are_spread_over_zones_and_machines_and_one_at_a_time_may_be_mov
 
 
 @helm
-def test_the_network_lets_a_worker_reach_names_kafka_and_what_is_named_and_metrics_be_asked_for(full: Resources) -> None:
+def test_the_network_lets_a_worker_reach_names_kafka_and_what_is_named_and_metrics_be_asked_for(
+    full: Resources,
+) -> None:
     spec = full["NetworkPolicy"][0]["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     (ingress,) = spec["ingress"]

@@ -75,6 +75,9 @@ def test_any_headers_are_read_without_a_fault_and_what_goes_on_is_bounded(
 
 
 @given(st.lists(st.binary(max_size=STATE_BYTES_MAX // 2), max_size=4))
+@example([b"a=1", b"b=2"])
+@example([b"a" * (STATE_BYTES_MAX - 2), b"b"])
+@example([b"a" * (STATE_BYTES_MAX - 1), b"b"])
 def test_a_state_in_several_headers_is_one_and_goes_where_it_is_too_large(states: list[bytes]) -> None:
     headers = [("traceparent", LOWER.encode()), *(("tracestate", it) for it in states)]
     joined = b",".join(states)

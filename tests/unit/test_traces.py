@@ -40,9 +40,10 @@ Headers = list[tuple[str, bytes]]
 class Bench:
     """An owner whose inputs are read to their ends."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, batch_records_max: int = 100) -> None:
         self.tracer = tracer
-        self.owner = Owner(0, SETTINGS, SETTINGS.policy(), names(SETTINGS), tracer)
+        settings = SETTINGS.model_copy(update={"batch_records_max": batch_records_max})
+        self.owner = Owner(0, settings, settings.policy(), names(settings), tracer)
         self.end = {IN: 0, OUT: 0}
 
     def put(self, tp: TopicPartition, after: int, headers: Headers, contact: str = "1", value: bytes = b"") -> None:
@@ -263,6 +264,17 @@ def test_a_message_that_waits_for_the_other_topic_is_taken_by_the_round_that_app
     assert bench.commit().traced.counts == {"span": 1}
     bench.put(IN, 2 * MINUTE, [], contact="2")
     assert bench.commit().traced is UNTRACED  # it was taken once
+
+
+@pytest.mark.usefixtures("collector")
+def test_what_a_round_does_not_come_to_is_left_to_the_next_one() -> None:
+    bench = Bench(SpanTracer(SETTINGS), batch_records_max=1)
+    for n in range(2):
+        bench.put(IN, n, [SAMPLED], contact=str(n))
+    for _ in range(2):
+        round_ = bench.commit()
+        assert round_.traced.counts == {"span": 1}
+        assert "traceparent" in context_of(written(round_)["window-opened"][0])
 
 
 @pytest.mark.usefixtures("collector")

@@ -234,7 +234,7 @@ class Owner:
         batches = Batches(now_ms)
         sequence, encode = self.sequence, self._encoder.encode
         outputs = {kind: batches[self._output_tps[kind]].add for kind in set(map(type, effects.outputs))}
-        for decision, headers in zip(effects.outputs, of_outputs):  # noqa: B905  # it may be one for ever
+        for decision, headers in zip(effects.outputs, of_outputs):  # noqa: B905  # plain headers have no end
             sequence += 1
             outputs[type(decision)](decision.key, encode(decision, sequence), headers)
         for key in effects.windows:

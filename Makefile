@@ -42,7 +42,7 @@ run: setup  ## A real Kafka, a worker and live traffic on this machine; options 
 	@$(BIN)/janela up $(ARGS)
 
 test: check  ## Everything short: make check, then all tests but soak and bench, four at a time (most of them wait); more for pytest in ARGS="-k ..."
-	@$(BIN)/python -m pytest -m "$(SHORT)" --numprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -m "$(SHORT)" --numprocesses 4 --dist load --maxschedchunk 1 $(ARGS)
 
 # ----------------------------------------------------------------------------------------------------------- the parts
 

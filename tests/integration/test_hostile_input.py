@@ -144,17 +144,16 @@ def hold(worker: Worker, what: str, growth_mb: int) -> None:
     assert found["stall_s"] < STALL_S * 4 * patience()
 
 
-@pytest.mark.parametrize("name", CODECS)
-async def test_a_compressed_batch_is_read_as_any_other(name: str, stage: Stage, producer: Producer) -> None:
-    number, compress = CODECS[name]
-    for partition in range(PARTITIONS):
-        rows = [producer.on(partition, text="Good morning " * 20) for _ in range(200)]
-        await producer.put(partition, compressed(batch(rows), number, compress))
+async def test_a_compressed_batch_is_read_as_any_other(stage: Stage, producer: Producer) -> None:
+    for number, compress in CODECS.values():
+        for partition in range(PARTITIONS):
+            rows = [producer.on(partition, text="Good morning " * 20) for _ in range(200)]
+            await producer.put(partition, compressed(batch(rows), number, compress))
     stage.worker("w")
     await stage.until_consumed(READY_S * patience())
     verdict = await verify(stage.settings)
     assert verdict.is_clean, verdict
-    assert verdict.outputs >= 400
+    assert verdict.outputs >= 400 * len(CODECS)
     assert await letters(stage) == []
 
 
@@ -220,9 +219,9 @@ async def test_a_backlog_of_large_records_is_held_back_by_its_bytes(stage: Stage
     worker = await at_work(stage, producer)
     key = producer.on(0)[0]
     large = compressed(batch([(key, b"%d " % n + b"x" * 60_000, []) for n in range(500)]), number, compress)
-    for _ in range(30):
-        await producer.put(0, large)  # 900 MB, in 30 batches of a few KB
+    for _ in range(20):
+        await producer.put(0, large)  # 600 MB, in 20 batches of a few KB
     await stage.until_consumed(READY_S * 2 * patience())
-    assert sum((await stage.ends("dead-letters")).values()) >= 15_000
-    assert sum((await stage.ends(*INPUTS.values())).values()) == 15_000 + PARTITIONS + 0
-    hold(worker, "900 MB of large records", 400)
+    assert sum((await stage.ends("dead-letters")).values()) >= 10_000
+    assert sum((await stage.ends(*INPUTS.values())).values()) == 10_000 + PARTITIONS
+    hold(worker, "600 MB of large records", 400)

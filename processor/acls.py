@@ -33,8 +33,8 @@ PARTIES: Final = tuple(
     sorted({it for topic in contract.topics() for it in (*topic.producers, *topic.consumers)} - {CONTRACT_WORKER})
 )
 """Who else writes or reads the contract's topics."""
-ROLES: Final = (WORKER, *PARTIES, "auditor", "autoscaler", "operator", "replayer")
-"""For whom rights are made; the last four stand in no file of the contract."""
+ROLES: Final = (WORKER, *PARTIES, "auditor", "autoscaler", "operator", "rebuilder", "replayer")
+"""For whom rights are made; the last five stand in no file of the contract."""
 
 OPERATION_CODES: Final[dict[Operation, int]] = {
     "Read": 3,
@@ -68,8 +68,8 @@ def acls(settings: Settings, role: str, group: str | None = None) -> tuple[Acl, 
     """Give what a role needs; `group` is the consumer group of who reads, by default the role's name.
 
     Roles beside the worker and the contract's parties: ``auditor`` for `verify`, `watch`, `archive` and `measure`;
-    ``autoscaler`` for who asks for the lag; ``operator`` for `topics apply` and `topics check`; ``replayer`` for
-    `replay` onto the settings' prefix.
+    ``autoscaler`` for who asks for the lag; ``operator`` for `topics apply` and `topics check`; ``rebuilder``
+    for `rebuild`; ``replayer`` for `replay` onto the settings' prefix.
     """
     ours = names(settings)
     if role == WORKER:
@@ -87,6 +87,14 @@ def acls(settings: Settings, role: str, group: str | None = None) -> tuple[Acl, 
         on_topics = [Acl("topic", name, it) for name in ours.values() for it in wanted]
         internal = [Acl("topic", name, it) for name in INTERNAL_TOPICS for it in wanted[1:]]
         return (*on_topics, *internal, Acl("cluster", _CLUSTER_NAME, "DescribeConfigs"))
+    if role == "rebuilder":
+        on_states: tuple[Operation, ...] = ("Read", "DescribeConfigs", "Write")
+        found = [
+            Acl("topic", ours[topic.name], it)
+            for topic in contract.topics()
+            for it in (on_states if topic.role == "state" else on_states[:2])
+        ]
+        return (*found, *_of_group(settings))
     if role == "replayer":
         inputs = [ours[topic.name] for topic in contract.topics() if topic.role == "input"]
         needed: tuple[Operation, ...] = ("Read", "Write", "DescribeConfigs")
@@ -100,6 +108,11 @@ def _of_worker(settings: Settings) -> Iterator[Acl]:
         yield from _on_topic(settings, topic, CONTRACT_WORKER)
         if topic.role == "state":
             yield Acl("topic", settings.topic_prefix + topic.name, "DescribeConfigs")
+    yield from _of_group(settings)
+
+
+def _of_group(settings: Settings) -> Iterator[Acl]:
+    """Give what is needed to commit the group's offsets in transactions."""
     yield Acl("group", settings.app_id, "Read")
     yield Acl("transactional-id", f"{settings.app_id}-", "Write", is_prefix=True)
 

@@ -23,7 +23,7 @@ from tests.verbs import janela
 
 ADMIN: Final = "admin"
 WORKER: Final = "janela-worker"
-PEOPLE: Final = ("platform", "auditor", "operator", "replayer")
+PEOPLE: Final = ("platform", "auditor", "operator", "rebuilder", "replayer")
 SESSION_MS: Final = 4000
 """When the brokers end the session of a token, whoever has it."""
 PASSWORDS: Final = {name: f"{name}-secret" for name in (ADMIN, WORKER, *PEOPLE)}

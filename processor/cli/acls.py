@@ -41,8 +41,8 @@ def topics_acls(
     """Print what a party must be allowed on a cluster that denies by default, and nothing more.
 
     The worker's rights, and those of the contract's parties (platform, dispatcher, operations), follow from the files
-    in schemas/. An auditor may verify, watch, archive and measure; an operator may create and check topics; a replayer
-    may replay onto the topics of these settings.
+    in schemas/. An auditor may verify, watch, archive and measure; an operator may create and check topics; a rebuilder
+    may rebuild the state; a replayer may replay onto the topics of these settings.
     """
     if role not in rights.ROLES:
         expected = f"expected one of {', '.join(rights.ROLES)}"

@@ -43,6 +43,7 @@ VERBS: Final = {
     "verify": "Hold what is on the topics against the rules.",
     "archive": "Write a range of the input topics into a file.",
     "replay": "Put a range, or an archive, under another prefix.",
+    "rebuild": "Make lost or damaged state anew from the inputs.",
     "send": "Put one event on an input topic, and say where it lies.",
     "load": "Put open-loop traffic on the input topics, from a seed.",
     "measure": "Put a load on what runs, and report latency, throughput, lag.",

@@ -1,10 +1,15 @@
 """What stands beside a committed offset: everything a successor must know that is not in the state records."""
 
+from typing import Final
+
 import msgspec
+
+UNFINISHED: Final = 0
+"""The version of a progress beside which the state is not whole: `janela rebuild` is writing it, or broke off."""
 
 
 class OffsetError(ValueError):
-    """A committed offset bears metadata that this worker can't read."""
+    """A committed offset bears metadata that this worker can't read, or must not go on from."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -30,16 +35,22 @@ def encode_progress(progress: Progress) -> str:
     return msgspec.json.encode(progress).decode()
 
 
-def decode_progress(metadata: str) -> Progress:
-    """Read the metadata of a committed offset.
+def decode_progress(metadata: str, *, unfinished_too: bool = False) -> Progress:
+    """Read the metadata of a committed offset; whose state is not whole only where that is asked for.
 
     Raises:
-        OffsetError: It is not ours, or of a newer version.
+        OffsetError: It is not ours, or of a newer version, or unfinished; the message says what to do.
     """
     try:
         progress = _decode(metadata)
     except msgspec.MsgspecError as error:
-        raise OffsetError(f"the committed offset bears no progress of this application: {error}") from None
+        found = f"the committed offset bears no progress of this application: {error}"
+        raise OffsetError(f"{found}; use another app_id") from None
+    if progress.v == UNFINISHED:
+        if unfinished_too:
+            return progress
+        raise OffsetError("its state is being rebuilt, or a rebuild of it broke off; run `janela rebuild` to its end")
     if progress.v != 1:
-        raise OffsetError(f"the committed progress has version {progress.v}, this worker knows 1")
+        found = f"the committed progress has version {progress.v}, this worker knows 1"
+        raise OffsetError(f"{found}; use another app_id")
     return progress

@@ -24,7 +24,7 @@ from processor.failpoints import failpoint
 from processor.kafka import protocol
 from processor.kafka.batch import BATCH_BYTES_MAX, Batch
 from processor.kafka.connection import Connection
-from processor.kafka.protocol import Membership
+from processor.kafka.protocol import OUTSIDER, Membership
 
 _RETRY_S = 0.01  # aiokafka waits 100 ms before it tries again what the broker can't do yet
 _STALLED_S = 0.5
@@ -88,7 +88,7 @@ class TransactionalProducer:
         Raises:
             TransactionError: Not known to be committed; the producer must not be used again.
         """
-        if membership.generation <= 0 or not membership.member_id:
+        if membership != OUTSIDER and (membership.generation <= 0 or not membership.member_id):
             raise TransactionError(f"no fence: generation {membership.generation}, member {membership.member_id!r}")
         self._sender.membership = membership
         self._deadline_s = asyncio.get_running_loop().time() + self._limit_s

@@ -47,6 +47,10 @@ class Membership(Struct, frozen=True):
     group_instance_id: str | None
 
 
+OUTSIDER = Membership(-1, "outsider", None)
+"""Whoever is no member. Brokers take offsets under it while a group has no member, and refuse them once it has one."""
+
+
 _text = CompactString("utf-8")
 _plain = String("utf-8")
 _TAGS = ("tags", TaggedFields)

@@ -150,9 +150,7 @@ class Assignment:
         try:
             progress = decode_progress(found[0])
         except OffsetError as error:
-            raise TakeOverError(
-                f"group {settings.app_id}, partition {partition}: {error}; use another app_id"
-            ) from None
+            raise TakeOverError(f"group {settings.app_id}, partition {partition}: {error}") from None
         if progress.partitions != settings.partitions:
             raise TakeOverError(
                 f"partitions: found {progress.partitions} in the committed state of {settings.app_id}, expected"

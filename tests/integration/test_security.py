@@ -20,7 +20,7 @@ from processor import acls
 from processor.audit.verdict import OUTPUTS
 from processor.settings import Settings
 from tests.chaos.harness import ROOT, Stage
-from tests.secured import NOBODY, SESSION_MS, WORKER, Cluster, done, records, token_endpoint, token_of
+from tests.secured import NOBODY, PEOPLE, SESSION_MS, WORKER, Cluster, done, records, token_endpoint, token_of
 from tests.verbs import janela
 
 pytestmark = pytest.mark.timeout(300)
@@ -123,12 +123,12 @@ async def test_sessions_that_the_brokers_end_with_their_tokens_cost_no_rebalance
 async def test_every_verb_comes_the_same_way_with_the_rights_of_its_role(
     cluster: Cluster, settings: Settings, tmp_path: Path
 ) -> None:
-    for role in ("platform", "auditor", "operator", "replayer"):
+    for role in PEOPLE:
         printed = json.loads(
             await done(settings, *"topics acls --apply --json --for".split(), role, "--principal", f"User:{role}")
         )
         assert printed["principal"] == f"User:{role}"
-    operator, platform, auditor, replayer = map(cluster.by_password, ("operator", "platform", "auditor", "replayer"))
+    platform, auditor, operator, rebuilder, replayer = map(cluster.by_password, PEOPLE)
     assert "created" in await done(settings, "topics", "apply", **operator)
     await done(settings, "topics", "check", **operator)
     await done(settings, "topics", "list", **operator)
@@ -137,11 +137,16 @@ async def test_every_verb_comes_the_same_way_with_the_rights_of_its_role(
     await done(settings, *"load --rate 200 --seconds 1 --contacts 20 --processes 2".split(), **platform)
     await cluster.grant(settings, WORKER, acls.acls(settings, acls.WORKER))
     async with Stage.open(settings, tmp_path, apply=False) as stage:
-        stage.worker("w", **cluster.by_password(WORKER))
+        worker = stage.worker("w", **cluster.by_password(WORKER))
         await stage.until_consumed(READY_S)
         await cluster.grant(settings, "measurer", (*acls.acls(settings, "platform"), *acls.acls(settings, "auditor")))
         measurer = NOBODY | cluster.by_certificate("measurer")
         await done(settings, *"measure --rate 50 --seconds 2".split(), **measurer)
+        worker.signal(signal.SIGTERM)
+        await worker.ended(READY_S)
+        rebuilt = json.loads(await done(settings, *"rebuild --yes --json".split(), **rebuilder))
+        assert rebuilt["windows"] > 0
+        assert rebuilt["changed"] == 0
     watched = await done(settings, *"watch --from-beginning --limit 3 --json".split(), **auditor)
     assert len(watched.splitlines()) == 3
     await done(settings, "verify", **auditor)

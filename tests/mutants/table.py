@@ -33,6 +33,7 @@ _PARTITION = "tests/unit/test_partition.py::"
 _MERGE = "tests/unit/test_merge.py::"
 _INPUTS = "tests/unit/test_inputs.py::"
 _INTERNALS = "tests/integration/test_stream_internals.py::"
+_REBUILD = "tests/integration/test_rebuild_verb.py::"
 _GUARDS = "tests/integration/test_stream_guards.py::"
 _WORKER = "tests/integration/test_worker.py::"
 
@@ -351,7 +352,7 @@ MUTANTS: Final = (
     Mutant(
         "offsets are sent without a fence",
         "processor/kafka/producer.py",
-        "if membership.generation <= 0 or not membership.member_id:",
+        "if membership != OUTSIDER and (membership.generation <= 0 or not membership.member_id):",
         "if False:",
         _INTERNALS + "test_offsets_without_a_fence_are_not_even_sent",
     ),
@@ -410,6 +411,27 @@ MUTANTS: Final = (
         "    if not __debug__:\n",
         "    if False:\n",
         _WORKER + "test_a_python_without_asserts_is_refused",
+    ),
+    Mutant(
+        "a rebuild's offsets are taken while a worker is in the group",
+        "processor/kafka/protocol.py",
+        'OUTSIDER = Membership(-1, "outsider", None)',
+        'OUTSIDER = Membership(-1, "", None)',
+        _REBUILD + "test_while_a_worker_is_in_the_group_nothing_is_written_also_where_it_comes_last",
+    ),
+    Mutant(
+        "a state that a rebuild has half written is not marked",
+        "processor/rebuild/rebuilder.py",
+        "await self._mark(parts)",
+        "pass",
+        _REBUILD + "test_a_rebuild_that_is_killed_is_started_again_and_no_worker_takes_what_it_left",
+    ),
+    Mutant(
+        "a rebuild goes by the times of inputs where their rounds are known",
+        "processor/rebuild/standings.py",
+        "found.append(standing)",
+        "pass",
+        _REBUILD + "test_the_inputs_are_applied_in_the_order_in_which_they_were_taken_and_not_in_that_of_their_times",
     ),
     Mutant(
         "a transaction of unknown outcome is gone on from",

@@ -64,7 +64,7 @@ def test_who_reads_has_the_right_to_a_group_of_its_own_name() -> None:
 
 def test_a_role_that_is_none_is_an_error_that_lists_them() -> None:
     with pytest.raises(
-        ValueError, match="worker, dispatcher, operations, platform, auditor, autoscaler, operator, replayer"
+        ValueError, match="worker, dispatcher, operations, platform, auditor, autoscaler, operator, rebuilder, replayer"
     ):
         acls(SETTINGS, "root")
     told = CliRunner().invoke(app, ["topics", "acls", "--for", "root"])

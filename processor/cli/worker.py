@@ -21,11 +21,11 @@ def worker() -> NoReturn:
       4  stuck: had input and committed nothing for JANELA_WATCHDOG_SECONDS
     """
     settings = Settings.load()
-    from faust import Worker  # half a second of imports, for this verb alone
-
+    from processor.cli.foreground import ForegroundWorker  # half a second of imports, for this verb alone
     from processor.ops.instruments import Instruments
     from processor.stream.app import create_app
 
-    faust_worker = Worker(create_app(settings, Instruments()), loglevel="WARN", quiet=True, redirect_stdouts=False)
+    app = create_app(settings, Instruments())
+    faust_worker = ForegroundWorker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
     faust_worker.spinner = None  # it would write to stdout what is for a terminal
     faust_worker.execute_from_commandline()

@@ -35,6 +35,8 @@ from processor.topics import INPUTS, ClusterError
 TRANSACTION_RECORDS_MAX: Final = 20_000
 """State records in one transaction: a second of work, well within its time-out."""
 FETCH_BYTES_MAX: Final = 4 * 1024 * 1024
+FETCH_WAIT_MS: Final = 20
+"""A fetch under way must come back before another partition is fetched."""
 WAIT_EXTRA_S: Final = 30
 """How much longer than a transaction may be open a read waits for the next record."""
 
@@ -114,6 +116,7 @@ class Rebuilder:
             isolation_level="read_committed",
             enable_auto_commit=False,
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
         )
         self._producer = TransactionalProducer(
             connection, settings.app_id, self.transactional_id, settings.transaction_timeout_ms

@@ -113,9 +113,10 @@ class Assignment:
         for partitions in staying, [partition for partition in self.partitions if partition not in kept]:
             on_stalled = partial(self._on_stalled, partitions)
             committed = await engine.producer.committed(topics, partitions, on_stalled) if partitions else {}
+            starts = await engine.log_reader.starts(TopicPartition(it, n) for it in topics for n in partitions)
             for partition in partitions:
                 progress = self._progress(committed, topics, partition)
-                positions = await self._positions(committed, topics, partition)
+                positions = self._positions(committed, starts, [TopicPartition(it, partition) for it in topics])
                 owner = kept.get(partition)
                 if owner is not None and progress is not None and owner.token == progress.token:
                     self._publish(owner, positions)
@@ -158,15 +159,14 @@ class Assignment:
             )
         return progress
 
-    async def _positions(self, committed: Committed, topics: list[str], partition: int) -> tuple[int, int]:
+    def _positions(
+        self, committed: Committed, starts: dict[TopicPartition, int], tps: list[TopicPartition]
+    ) -> tuple[int, int]:
         """Give the offsets to go on from: the committed ones, or the log's start where nothing was ever committed."""
-        engine = self._engine
-        tps = [TopicPartition(topic, partition) for topic in topics]
-        starts = await engine.log_reader.starts(tps)
         lost = [tp for tp in tps if tp not in committed or committed[tp][0] < starts[tp]]
         if not lost:
             return committed[tps[0]][0], committed[tps[1]][0]
-        if engine.settings.on_lost_offsets == "stop" and any(tp in committed for tp in tps):
+        if self._engine.settings.on_lost_offsets == "stop" and any(tp in committed for tp in tps):
             raise self._lost_offsets(committed, tps, starts)
         first, second = (max(committed[tp][0], starts[tp]) if tp in committed else starts[tp] for tp in tps)
         return first, second

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 _AT_ONCE = 4  # partitions read side by side: the first ones are ready while the last ones wait
 _RECORDS_AT_ONCE = 4000  # some 10 ms of work between two waits, so that owners at work and heartbeats go on
 _STALLED_S = 0.5
+_FETCH_WAIT_MS = 20  # a fetch under way must come back before the next partitions are fetched: by default half a second
 
 
 class RestoreError(Exception):
@@ -66,7 +67,10 @@ class Restorer:
             RestoreError: A record can't be read.
         """
         consumer = self._connection.consumer(
-            isolation_level="read_committed", max_partition_fetch_bytes=4 * 1024 * 1024, enable_auto_commit=False
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+            enable_auto_commit=False,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
         await consumer.start()
         try:

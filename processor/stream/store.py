@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from faust.stores import STORES, memory
+from faust.tables import TableManager
 from faust.types import TP
 
 from processor.core.window import Window
@@ -64,6 +65,15 @@ class Store(memory.Store[bytes, Any]):
     def apply_changelog_batch(self, *args: Any, **kwargs: Any) -> None:
         """Refuse: Faust must not restore this table."""
         raise TypeError("the table is restored by its owners")
+
+
+class Tables(TableManager):
+    """Faust's tables, begun at once: it waits a second for some to be declared late, in which no worker is at work."""
+
+    async def on_start(self) -> None:
+        """Do the rest of what Faust does here."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 STORES.aliases[SCHEME] = f"{__name__}:Store"

@@ -24,6 +24,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulat
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.record.default_records import DefaultRecordBatch
 from faust.stores import STORES, memory
+from faust.tables import TableManager
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import ConsumerMessage
@@ -86,6 +87,11 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (memory.Store.on_recovery_completed, "self, active_tps, standby_tps"),
     (memory.Store.reset_state, "self"),
     (memory.Store.apply_changelog_batch, "self, batch, to_key, to_value"),
+    (TableManager.on_start, "self"),
+    (TableManager._update_channels, "self"),
+    # processor.cli.foreground
+    (faust.Worker._shutdown_loop, "self"),
+    (faust.Worker._gather_futures, "self, timeout"),
     # processor.stream.app
     (faust.App.on_first_start, "self"),
     (faust.App._create_directories, "self"),

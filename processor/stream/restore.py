@@ -67,11 +67,9 @@ class Restorer:
             RestoreError: A record can't be read.
         """
         consumer = self._connection.consumer(
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=4 * 1024 * 1024,
-            enable_auto_commit=False,
+            isolation_level="read_committed", max_partition_fetch_bytes=4 * 1024 * 1024, enable_auto_commit=False,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
-        )
+        )  # fmt: skip
         await consumer.start()
         try:
             waiting = iter(partitions)

@@ -32,6 +32,7 @@ NOT_RUN: Final = {
 """Programs whose commands no test runs, and why."""
 
 RUN_BY: Final = {
+    "rebuild": "tests/integration/test_rebuild_verb.py",
     "archive": "tests/integration/test_replay.py",
     "config": "tests/unit/test_cli_config.py",
     "kafka": "tests/integration/test_embedded_kafka.py",

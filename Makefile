@@ -42,7 +42,7 @@ run: setup  ## A real Kafka, a worker and live traffic on this machine; options 
 	@$(BIN)/janela up $(ARGS)
 
 test: check  ## Everything short: make check, then all tests but soak and bench, four at a time (most of them wait); more for pytest in ARGS="-k ..."
-	@$(BIN)/python -m pytest -m "$(SHORT)" --numprocesses 4 --dist load --maxschedchunk 1 $(ARGS)
+	@$(BIN)/python -m pytest -m "$(SHORT)" --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # ----------------------------------------------------------------------------------------------------------- the parts
 
@@ -61,7 +61,7 @@ test-sim: setup  ## Histories in a simulated cluster: SEED=1 HISTORIES=1000
 	@SEED=$(SEED) HISTORIES=$(HISTORIES) $(BIN)/python -m pytest $(BEFALLS) --timeout 0 $(ARGS)
 
 test-mutants: setup  ## Our code with one guard taken out at a time: the tests that must notice, those on a broker too
-	@$(BIN)/python -m pytest tests/mutants --timeout 0 $(ARGS)
+	@$(BIN)/python -m pytest tests/mutants tests/sim -k 'guard or taken' --timeout 0 $(ARGS)
 
 test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; the record goes to RESULTS=.janela/chaos
 	@MINUTES=$(MINUTES) RESULTS=$(RESULTS) $(if $(filter command line environment,$(origin SEED)),SEED=$(SEED)) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 SIMULATION: Final = "tests/sim/test_simulation.py::test_whatever_befalls_the_workers_the_model_is_obeyed"
 HISTORIES: Final = 300
 """How many stories the simulation may need to find a hole."""
+RARE_HISTORIES: Final = 3_000
+"""The same of a hole that few stories come by."""
 
 
 class Mutant(NamedTuple):
@@ -20,11 +22,12 @@ class Mutant(NamedTuple):
     guard: str
     instead: str
     caught_by: str
+    histories: int = HISTORIES
 
     @property
-    def needs_broker(self) -> bool:
-        """Whether its test asks for a real Kafka."""
-        return self.caught_by.startswith(("tests/integration/", "tests/chaos/"))
+    def takes_long(self) -> bool:
+        """Whether its test asks for a real Kafka, or for very many stories."""
+        return self.histories > HISTORIES or self.caught_by.startswith(("tests/integration/", "tests/chaos/"))
 
 
 _OWNER = "tests/unit/test_owner.py::"
@@ -333,6 +336,7 @@ MUTANTS: Final = (
         "            await asyncio.wait([self._running])\n",
         "            pass\n",
         SIMULATION,
+        RARE_HISTORIES,
     ),
     Mutant(
         "outputs are numbered anew after a restore",

@@ -1,6 +1,7 @@
 """`janela replay` and `janela archive` on a real broker."""
 
 import json
+import re
 import signal
 import time
 from collections import defaultdict
@@ -19,6 +20,9 @@ from tests.integration.conftest import PARTITIONS
 from tests.verbs import janela, started
 
 pytestmark = pytest.mark.timeout(300)
+
+NUMBER = re.compile(rb"55119\d{8}")
+"""A contact's, as `backlog` makes them; a hash has some of its digits by chance."""
 
 
 def elsewhere(settings: Settings, partitions: int = PARTITIONS) -> Settings:
@@ -113,7 +117,7 @@ async def test_an_archive_under_pseudonyms_keeps_each_contact_together_on_anothe
         for (_, partition), records in after.items():
             at_home = [it for it in records if it.key and partition_of(it.key, 5) == partition]
             assert len(at_home) > 0.9 * len(records)
-            assert not any(b"55119" in (it.key or b"") + (it.value or b"") for it in records)
+            assert not any(NUMBER.search((it.key or b"") + (it.value or b"")) for it in records)
         # whoever it was, what came of them and in which order is the same
         assert sequences(after) == sequences(before)
         newest_ms = max(time_of(it) for records in after.values() for it in records)

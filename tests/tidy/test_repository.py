@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from processor.cli.main import VERBS
+from processor.embedded.jars import locked_jars
 from processor.ops.events import EVENTS
+from tests.bench.peers import kafka_streams
 from tests.tidy import checks
 
 ROOT = Path(__file__).parents[2]
@@ -136,3 +138,7 @@ def test_what_is_deployed_is_what_was_tested() -> None:
 def canonical(name: str) -> str:
     """Write the name of a distribution as registries compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_kafka_streams_is_of_the_brokers_version_whose_clients_it_runs_on() -> None:
+    assert kafka_streams.version() == next(jar.version for jar in locked_jars() if jar.name == "kafka-clients")

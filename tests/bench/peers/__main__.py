@@ -8,6 +8,7 @@ and JSON, goes to the folder after each round. An engine that fails is told of i
 import argparse
 import asyncio
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -144,7 +145,10 @@ def _engines(options: argparse.Namespace, desk: Path) -> list[Engine]:
     else:
         print("Quix Streams is left out: no environment of it was named (--quix)")
     engines += [faust("at_least_once"), faust("exactly_once")]
-    return [engine for engine in engines if options.only in engine.name]
+    chosen = [engine for engine in engines if options.only in engine.name]
+    if not chosen:
+        sys.exit(f"--only: found {options.only!r}, expected a part of one of: {', '.join(it.name for it in engines)}")
+    return chosen
 
 
 def _options() -> argparse.Namespace:

@@ -1,11 +1,15 @@
 """What each chaos test is given: settings that keep a worker inside transactions, and a trial that is put on record.
 
 The record of a run is `results.json`, in the folder that RESULTS in the environment names: one entry a trial, faults by
-name and count, and what the verdict says. The summary at the end of the run is the same, for eyes.
+name and count, and what the verdict says. It is written after each trial, should the run be cut off. The summary at the
+end of the run is the same, for eyes.
 """
 
+import contextlib
+import functools
 import json
 import os
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -19,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from processor.embedded import EmbeddedKafka
+from processor.embedded.jars import locked_jars
 from processor.settings import Settings
 from tests.chaos.harness import SESSION_S
 from tests.chaos.trial import MINUTES, PROOF, SEED, Trial
@@ -41,8 +46,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Take a trial's entry from its last report, which comes here from whatever process has run it."""
-    if report.when == "teardown":
-        _trials.extend(cast(dict[str, Any], entry) for name, entry in report.user_properties if name == _TRIAL)
+    entries = [cast(dict[str, Any], entry) for name, entry in report.user_properties if name == _TRIAL]
+    if report.when == "teardown" and entries:
+        _trials.extend(entries)
+        if RESULTS and "PYTEST_XDIST_WORKER" not in os.environ:
+            _put_on_record(Path(RESULTS))
 
 
 @pytest.fixture
@@ -82,8 +90,32 @@ def _done(faults: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {fault}" for fault, count in brief.items())
 
 
+def _put_on_record(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    run = {
+        "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "commit": _commit(),
+        "kafka": next(jar.version for jar in locked_jars() if jar.name == "kafka-clients"),
+        "seed": SEED,
+        "minutes": MINUTES,
+        "proof": PROOF,
+        "trials": _trials,
+    }
+    (folder / "results.json").write_text(json.dumps(run, indent=1) + "\n", "utf-8")
+
+
+@functools.cache
+def _commit() -> str:
+    """Say which code this is, or "unknown" where it is no clone; "-dirty" tells of changes that are not committed."""
+    git = ("git", "describe", "--always", "--dirty", "--exclude=*")
+    with contextlib.suppress(OSError):
+        told = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        return told.stdout.strip() or "unknown"
+    return "unknown"
+
+
 def pytest_terminal_summary() -> None:
-    """Print the table of all trials, and write the record where it is wanted."""
+    """Print the table of all trials."""
     if not _trials:
         return
     table = Table("trial", "faults", "events", "lost", "doubled", "wrong", "s", title=f"chaos, seed {SEED}")
@@ -91,8 +123,3 @@ def pytest_terminal_summary() -> None:
         verdict = [str(entry[name]) if entry["is_judged"] else "?" for name in ("lost", "doubled", "wrong")]
         table.add_row(entry["trial"], _done(entry["faults"]), str(entry["events"]), *verdict, f"{entry['seconds']:.0f}")
     Console(file=sys.stdout).print(table)
-    if RESULTS:
-        folder = Path(RESULTS)
-        folder.mkdir(parents=True, exist_ok=True)
-        run = {"at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "seed": SEED, "minutes": MINUTES, "proof": PROOF}
-        (folder / "results.json").write_text(json.dumps(run | {"trials": _trials}, indent=1) + "\n", "utf-8")

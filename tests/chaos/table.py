@@ -18,9 +18,12 @@ Entry = dict[str, Any]
 _HEAD: Final = """\
 # Proof: what was done to it, and what came of it
 
-One run of `make proof SEED={seed}`{share} ({at}; {machine}). Real brokers, real worker processes; each trial ends with
-`janela verify`, which reads inputs and outputs again, committed records only, and holds them against a model that
-shares no code with the worker, both ways and to their ends. Written by `python -m tests.chaos.table`.
+One run of `make proof SEED={seed}`{share}.
+
+It ended at {at}, on commit {commit}, with Kafka {kafka}, {machine}.
+Real brokers, real worker processes; each trial ends with `janela verify`, which reads inputs and outputs again,
+committed records only, and holds them against a model that shares no code with the worker, both ways and to their
+ends. Written by `python -m tests.chaos.table`.
 """
 
 

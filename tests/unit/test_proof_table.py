@@ -32,8 +32,8 @@ FAULTS = {
 
 
 def record(folder: Path, trial: dict[str, Any], histories: int = 20_000) -> Path:
-    run = {"at": "2026-11-26T00:00:00Z", "seed": 1, "minutes": 0, "proof": 1, "trials": [trial]}
-    (folder / "results.json").write_text(json.dumps(run))
+    run = {"at": "2026-11-26T00:00:00Z", "commit": "1b408fd", "kafka": "4.2.1", "seed": 1, "minutes": 0, "proof": 1}
+    (folder / "results.json").write_text(json.dumps(run | {"trials": [trial]}))
     (folder / "simulation.json").write_text(json.dumps(SIMULATION | {"histories": histories}))
     return folder
 
@@ -65,6 +65,7 @@ def test_a_whole_proof_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(record(tmp_path, trial())) == 0
     page = capsys.readouterr().out
     assert "**" not in page
+    assert "on commit 1b408fd, with Kafka 4.2.1" in page
     assert "| events | 2,000,000 | 2,000,000 |" in page
 
 

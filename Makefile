@@ -22,7 +22,9 @@ PROOF   ?= 1
 BEFALLS := tests/sim/test_simulation.py::test_whatever_befalls_the_workers_the_model_is_obeyed
 HOURS   ?= 1
 SECONDS ?= 60
-SHORT   := not soak and not bench and not mutants
+SHORT   := not soak and not bench and not mutants and (not chaos or short)
+
+AT_ONCE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # A name on the PATH may be a shim for a version that is not there, and Debian's python3 may lack venv: try, don't look.
 RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
@@ -41,8 +43,8 @@ help:  ## This list
 run: setup  ## A real Kafka, a worker and live traffic on this machine; options in ARGS="--seconds 60"
 	@$(BIN)/janela up $(ARGS)
 
-test: check  ## Everything short: make check, then all tests but soak and bench, four at a time (most of them wait); more for pytest in ARGS="-k ..."
-	@$(BIN)/python -m pytest -m "$(SHORT)" --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: check  ## make check, then every short test, four at a time (most of them wait), with kills under a backlog; more for pytest in ARGS="-k ..."
+	@$(BIN)/python -m pytest -m "$(SHORT)" $(AT_ONCE) $(ARGS)
 
 # ----------------------------------------------------------------------------------------------------------- the parts
 
@@ -63,8 +65,9 @@ test-sim: setup  ## Histories in a simulated cluster: SEED=1 HISTORIES=1000
 test-mutants: setup  ## Our code with one guard taken out at a time: the tests that must notice, those on a broker too
 	@$(BIN)/python -m pytest tests/mutants tests/sim -k 'guard or taken' --timeout 0 $(ARGS)
 
-test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; the record goes to RESULTS=.janela/chaos
-	@MINUTES=$(MINUTES) RESULTS=$(RESULTS) $(if $(filter command line environment,$(origin SEED)),SEED=$(SEED)) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
+test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; MINUTES=0 is short, four at a time; the record goes to RESULTS=.janela/chaos
+	@MINUTES=$(MINUTES) RESULTS=$(RESULTS) $(if $(filter command line environment,$(origin SEED)),SEED=$(SEED)) \
+	    $(BIN)/python -m pytest -m chaos --timeout 0 $(if $(filter 0,$(MINUTES)),$(AT_ONCE)) $(ARGS)
 
 proof: HISTORIES = 20000
 proof: setup  ## All of it, three at a time, in about an hour: every fault as often as docs/proof.md says, which it writes

@@ -18,7 +18,7 @@ from tests.chaos.harness import Stage, Worker
 from tests.chaos.test_exactly_once import QUICK, START_S, drained, filled, stopped
 from tests.chaos.trial import IS_LONG, SEED, Trial
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.chaos, pytest.mark.short, pytest.mark.timeout(0)]
 
 EVENTS = 3_000
 TOPICS = ("window-state", "consent-state")

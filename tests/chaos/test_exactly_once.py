@@ -20,7 +20,7 @@ from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import SESSION_S, Stage, Worker, patience
 from tests.chaos.trial import MINUTES, SEED, Trial, asked, rounds, size
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.chaos, pytest.mark.short, pytest.mark.timeout(0)]
 
 EVENTS = size(20_000, a_minute=15_000, proof=20_000)
 SHARED = size(20_000, a_minute=15_000, proof=100_000)

@@ -11,7 +11,7 @@ from processor.settings import Settings
 from tests.chaos.harness import Stage, patience
 from tests.chaos.reader import Reader
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.short]
 
 WITHIN_S = 30
 

@@ -9,7 +9,7 @@ from processor.settings import Settings
 from tests.chaos.harness import Stage, patience
 from tests.chaos.supervisor import Supervisor
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.short]
 
 END_S = 60
 

@@ -26,7 +26,7 @@ from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import INPUTS, Stage
 from tests.integration.test_rebuild import READY_S, STATES, states, until_applied
 from tests.integration.test_replay import answered
-from tests.verbs import janela
+from tests.verbs import janela, typed
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -175,8 +175,13 @@ async def test_a_record_that_is_damaged_gone_or_nobodys_is_mended_and_no_other_i
         ends = await stage.ends(*STATES)
 
         dry = await answered(settings, "rebuild", "--dry-run")
+        code, out, err = await typed(settings, b"n\n", "rebuild")
+        assert (code, out.strip()) == (1, "")
+        assert "Rebuild? [y/N]:" in err
         assert await stage.ends(*STATES) == ends
-        told = await answered(settings, "rebuild", "--yes")
+        code, out, err = await typed(settings, b"y\n", "rebuild", "--json")
+        assert code == 0, err
+        told = json.loads(out)
 
         assert await states(stage) == before
         for each in dry, told:

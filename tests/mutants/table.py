@@ -303,6 +303,15 @@ MUTANTS: Final = (
     ),
     # ---------------------------------------------------------------------------------------- taking over, letting go
     Mutant(
+        "a round is committed under the membership of that moment",
+        "processor/stream/transport.py",
+        "membership = Membership(\n"
+        "            coordinator.generation, coordinator.member_id, coordinator._group_instance_id\n        )\n",
+        "membership = coordinator\n",
+        "tests/unit/test_transport.py::"
+        "test_a_membership_is_the_one_that_was_assigned_whatever_the_coordinator_says_later",
+    ),
+    Mutant(
         "a stale token is kept",
         "processor/stream/owner.py",
         "        self.token = None\n        told",

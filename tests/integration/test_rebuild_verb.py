@@ -127,11 +127,11 @@ async def test_the_inputs_are_applied_in_the_order_in_which_they_were_taken_and_
 @pytest.mark.parametrize(
     ("place", "times", "is_begun"),
     [
-        ("offsets-sent", 1, False),
-        ("transaction-ended", 1, True),
+        pytest.param("offsets-sent", 1, False, marks=pytest.mark.chaos),
+        pytest.param("transaction-ended", 1, True, marks=pytest.mark.chaos),
         ("records-sent", 2, True),
-        ("transaction-ended", 2, True),
-        ("offsets-sent", 3, True),
+        pytest.param("transaction-ended", 2, True, marks=pytest.mark.chaos),
+        pytest.param("offsets-sent", 3, True, marks=pytest.mark.chaos),
     ],
 )
 async def test_a_rebuild_that_is_killed_is_started_again_and_no_worker_takes_what_it_left(

@@ -10,8 +10,12 @@ from processor.settings import Settings
 from tests.chaos.harness import ROOT, environment, patience
 
 
-async def started(settings: Settings, *arguments: str, stdin: int = subprocess.PIPE, **changed: object) -> Process:
+async def started(settings: Settings, *arguments: str, **changed: object) -> Process:
     """Begin a verb; `changed` are settings of its own."""
+    return await _begun(subprocess.PIPE, settings, *arguments, **changed)
+
+
+async def _begun(stdin: int, settings: Settings, *arguments: str, **changed: object) -> Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "processor", *arguments),
         stdin=stdin,
@@ -32,7 +36,7 @@ async def typed(settings: Settings, words: bytes, *arguments: str) -> tuple[int 
     keyboard, terminal = os.openpty()
     try:
         os.write(keyboard, words)
-        return await ended(await started(settings, *arguments, stdin=terminal))
+        return await ended(await _begun(terminal, settings, *arguments))
     finally:
         os.close(keyboard)
         os.close(terminal)

@@ -23,7 +23,6 @@ BEFALLS := tests/sim/test_simulation.py::test_whatever_befalls_the_workers_the_m
 HOURS   ?= 1
 SECONDS ?= 60
 SHORT   := not soak and not bench and not mutants and (not chaos or short)
-
 AT_ONCE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # A name on the PATH may be a shim for a version that is not there, and Debian's python3 may lack venv: try, don't look.
@@ -43,7 +42,7 @@ help:  ## This list
 run: setup  ## A real Kafka, a worker and live traffic on this machine; options in ARGS="--seconds 60"
 	@$(BIN)/janela up $(ARGS)
 
-test: check  ## make check, then every short test, four at a time (most of them wait), with kills under a backlog; more for pytest in ARGS="-k ..."
+test: check  ## make check, then the short tests, four at a time (most of them wait), also with kills; more for pytest in ARGS="-k ..."
 	@$(BIN)/python -m pytest -m "$(SHORT)" $(AT_ONCE) $(ARGS)
 
 # ----------------------------------------------------------------------------------------------------------- the parts

@@ -23,7 +23,7 @@ async def test_a_membership_is_the_one_that_was_assigned_whatever_the_coordinato
     thread._consumer = SimpleNamespace(_coordinator=coordinator, pause=lambda *_: None)
 
     await thread.on_partitions_assigned(set(), 7)
-    coordinator.generation, coordinator.member_id = -1, ""  # as aiokafka has it where it joins anew: no fence at all
+    coordinator.generation, coordinator.member_id = -1, ""  # as aiokafka resets it: no fence at all
 
     membership = consumer.membership
     assert (membership.generation, membership.member_id) == (7, "w-1")

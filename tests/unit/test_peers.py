@@ -1,19 +1,23 @@
 """What the bench of peers rests on: outputs are compared before a figure counts, and a round can be void."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from tests.bench.document import as_html
+from tests.bench.peers.latency import Delays
 from tests.bench.peers.meter import Figures, Sample, figures
 from tests.bench.peers.outcome import Outcome, Said, digest
-from tests.bench.peers.story import Round
+from tests.bench.peers.story import Round, Story
 from tests.bench.peers.throughput import Case
 
 A, B, C = (Said("window-opened", id_, "whatsapp:1:5511900010001", "2026-11-22T12:00:00.000Z") for id_ in "abc")
 
 
-def case(rate: float) -> Case:
-    return Case("floor", "", 100, Figures(rate, rate, rate, rate, 0), True, "")
+def case(rate: float, engine: str = "floor") -> Case:
+    return Case(engine, "", 100, Figures(rate, rate, rate, rate, 0), True, "")
 
 
 def test_an_outcome_tells_lost_doubled_and_unexpected_apart() -> None:
@@ -50,3 +54,22 @@ def test_a_round_whose_floor_moved_is_void() -> None:
     assert Round([case(100), case(86)], []).is_valid
     assert not Round([case(100), case(84)], []).is_valid
     assert not Round([case(84), case(100)], []).is_valid
+
+
+def test_the_report_is_a_page_that_needs_no_other_file(tmp_path: Path) -> None:
+    rounds = [Round([case(400), case(410)], [case(rate, "janela <1>")]) for rate in (100, 120, 110)]
+    delays = [Delays("janela <1>", rate, 5, 9, p99, 40, True) for rate, p99 in ((2000, 20), (10_000, 31.5))]
+    Story(1000, 100, 4, with_quix=False, rounds=rounds, delays=delays).write(tmp_path)
+    page = (tmp_path / "peers.html").read_text()
+    assert "110 (100 to 120)</text>" in page
+    assert "janela &lt;1&gt;" in page
+    assert "janela <1>" not in page
+    assert page.count("<svg") == 3
+    assert not re.search(r"src=|href=|url\(", page)
+    for image in re.findall(r"!\[.*?\]\((.*?)\)", (tmp_path / "peers.md").read_text()):
+        assert (tmp_path / image).read_text().startswith("<svg")
+
+
+def test_a_report_that_shows_a_drawing_which_is_not_there_is_refused() -> None:
+    with pytest.raises(KeyError, match=r"a\.svg"):
+        as_html("# Report\n\n![A](a.svg)\n", {})

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from processor.measure.plot import Across, Line, drawing
+from tests.bench import document
 from tests.bench.growth.cases import Case, Result
 
 BYTES_MAX: Final = 250
@@ -18,10 +19,8 @@ Of = Callable[[Result], float]
 
 
 def write(folder: Path, results: Sequence[Result]) -> None:
-    """Write `growth.md` and the plots that it shows."""
-    for name, text in _plots(results):
-        (folder / name).write_text(text, "utf-8")
-    (folder / "growth.md").write_text(page(results), "utf-8")
+    """Write the page, as Markdown and as HTML, and the plots that it shows."""
+    document.write(folder, "growth", page(results), dict(_plots(results)))
 
 
 # --------------------------------------------------------------------------------------------------------- the axes

@@ -1,14 +1,17 @@
-"""What came of all rounds, and how it is told: `peers.md` for people, `peers.json` for machines."""
+"""What came of all rounds, and how it is told: `peers.md` and `peers.html` for people, `peers.json` for machines."""
 
 import json
 import os
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from processor.measure.plot import Across, Line, drawing
+from tests.bench import document
+from tests.bench.document import bars, told
 from tests.bench.peers import kafka_streams
 from tests.bench.peers.latency import Delays
 from tests.bench.peers.throughput import Case
@@ -22,6 +25,9 @@ FIGURES: Final = {
     "events_a_cpu_second": "events per CPU-second",
     "warm_events_a_cpu_second": "the same, second half",
 }
+
+
+DRAWN: Final = {"events_a_second": "peers-rate.svg", "events_a_cpu_second": "peers-cpu.svg"}
 
 
 class Round(NamedTuple):
@@ -70,10 +76,9 @@ class Story:
         return statistics.median(found) if found else 0
 
     def write(self, folder: Path) -> None:
-        """Write both files."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write the page, as Markdown and as HTML, its drawings, and the figures as JSON."""
+        document.write(folder, "peers", self._as_markdown(), dict(self._drawings()))
         (folder / "peers.json").write_text(json.dumps(self._as_json(), indent=1) + "\n", "utf-8")
-        (folder / "peers.md").write_text(self._as_markdown(), "utf-8")
 
     @staticmethod
     def _cases(rounds: Iterable[Round], engine: str) -> list[Case]:
@@ -126,23 +131,44 @@ class Story:
             _row("engine", "guarantee", "events", *FIGURES.values(), "of the floor", "what it said"),
             _row(*["---"] * (5 + len(FIGURES))),
             *self._throughput(valid or self.rounds),
+            "",
+            *(f"![{FIGURES[name]}]({file})\n" for name, file in DRAWN.items()),
         ]
         lines += [
-            "",
             "Compared is id, contact and time of every output, with the model of `janela verify`.",
             "Figures of an engine whose outputs are not those that are due stand in italics: it does another job.",
             f"Engines that handle thousands a second take the first {self.slow_events:,} events only.",
         ]
         if self.delays:
             lines += ["", "## Latency", "", _LATENCY, "", _row("engine", "events/s", "p50, ms", "p90", "p99", "max")]
-            lines += [_row(*["---"] * 6), *self._latency()]
+            lines += [_row(*["---"] * 6), *self._latency(), "", "![p99](peers-latency.svg)"]
         if self.failures:
             lines += ["", "Not measured:", "", *(f"* {_cell(failure)}" for failure in self.failures)]
         return "\n".join(lines) + "\n"
 
+    def _drawings(self) -> Iterator[tuple[str, str]]:
+        rounds = self.valid_rounds() or self.rounds
+        for name, file in DRAWN.items():
+            figures = {
+                engine: [getattr(case.figures, name) for case in self._cases(rounds, engine) if case.figures]
+                for engine in _engines(rounds)
+            }
+            measured = {engine: each for engine, each in figures.items() if each}
+            yield file, bars(f"Throughput, {FIGURES[name]}: median and range of the rounds", measured)
+        if self.delays:
+            rates = list(dict.fromkeys(each.rate for each in self.delays))
+            lines = [
+                Line(engine, [(rate, statistics.median(found)) for rate in rates if (found := self._p99(engine, rate))])
+                for engine in dict.fromkeys(each.engine for each in self.delays)
+            ]
+            yield "peers-latency.svg", drawing("Latency, p99, ms; median", lines, Across("/s", ticks=rates))
+
+    def _p99(self, engine: str, rate: int) -> list[float]:
+        return [each.p99 for each in self.delays if (each.engine, each.rate) == (engine, rate)]
+
     def _throughput(self, rounds: list[Round]) -> Iterable[str]:
         floor = statistics.median(c.figures.events_a_second for each in rounds for c in each.floors if c.figures)
-        for engine in dict.fromkeys(case.engine for each in rounds for case in each.all_cases()):
+        for engine in _engines(rounds):
             cases = self._cases(rounds, engine)
             found = [case.figures for case in cases if case.figures]
             is_right = all(case.is_right for case in cases)
@@ -171,10 +197,12 @@ _LATENCY: Final = (
 )
 
 
+def _engines(rounds: Iterable[Round]) -> list[str]:
+    return list(dict.fromkeys(case.engine for each in rounds for case in each.all_cases()))
+
+
 def _middle(figures: list[float], is_right: bool) -> str:
-    low, middle, high = min(figures), statistics.median(figures), max(figures)
-    text = f"{middle:,.0f}" if len(figures) == 1 else f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
-    return text if is_right else f"*{text}*"
+    return told(figures) if is_right else f"*{told(figures)}*"
 
 
 def _cell(text: str) -> str:

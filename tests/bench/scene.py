@@ -1,8 +1,8 @@
 """What the benches share: topics and workers as in the chaos tests, and the meters that are read beside them.
 
 The embedded Kafka, the bench and the worker share one machine, so each figure stands beside the load average. Sizes can
-be set in the environment: BENCH_EVENTS (backlog), BENCH_WINDOWS (restore), BENCH_ENDS (timers), BENCH_SECONDS and
-BENCH_RATES (latency). Needs Linux, for /proc.
+be set in the environment: BENCH_EVENTS and BENCH_PARTITIONS (backlog), BENCH_WINDOWS (restore), BENCH_ENDS (timers),
+BENCH_SECONDS and BENCH_RATES (latency). Needs Linux, for /proc.
 """
 
 import asyncio

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
 EVENTS = size("EVENTS", 1_000_000)
 CONTACTS = max(EVENTS // 10, 1)
-PARTITIONS = 4
+PARTITIONS = size("PARTITIONS", 4)
 YARDSTICK = os.environ.get("BENCH_YARDSTICK")
 
 

@@ -24,7 +24,8 @@ def new_result(case: Case, *, cost_us: float = 10.0, version: str = "abc") -> Re
     seconds = [Second(at_s, 20.0, 40.0 + 10 * at_s) for at_s in (-2.0, -1.0, 0.0, 1.0)]
     ends = Ends(100.0, 300.0, 400.0, 20.0, 35.0, 50.0, seconds)
     return Result(
-        *case, sizes=SIZES, opening_cpu_us=9.0, event_cpu_us=cost_us, events_a_second=50_000.0, bytes_a_window=400.0,
+        *case, sizes=SIZES, opening_cpu_us=9.0, event_cpu_us=cost_us, events_a_second=50_000.0, states_an_event=0.5,
+        bytes_a_window=400.0,
         restore_s=case.windows * 4e-6, ends=ends, took_s=70.0, at="2026-11-22T18:47:19+00:00", version=version,
         machine=machine(), load="0.1 to 0.9",
     )  # fmt: skip

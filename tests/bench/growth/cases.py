@@ -79,6 +79,8 @@ class Result(msgspec.Struct):
     """For each event of a backlog when all windows were there."""
     events_a_second: float
     """Of that backlog."""
+    states_an_event: float
+    """State records that were written for each of its events: one for each window that a round has changed."""
     bytes_a_window: float
     """Resident memory of all workers after a restore, less that of workers with nothing, for each window."""
     restore_s: float

@@ -64,6 +64,8 @@ class Used(NamedTuple):
     cpu_us: float
     """For each event."""
     events_a_second: float
+    states_an_event: float
+    """With the few marks of transactions, which take a position too."""
 
 
 async def measured(kafka: EmbeddedKafka, case: Case, sizes: Sizes, folder: Path, version: str) -> Result:
@@ -94,6 +96,7 @@ async def measured(kafka: EmbeddedKafka, case: Case, sizes: Sizes, folder: Path,
         opening_cpu_us=opening.cpu_us,
         event_cpu_us=talking.cpu_us,
         events_a_second=talking.events_a_second,
+        states_an_event=talking.states_an_event,
         bytes_a_window=round((resident - empty) / case.windows, 1),
         restore_s=round(restore_s, 2),
         ends=ends,
@@ -177,12 +180,18 @@ async def _gone_through(bench: Bench, workers: Sequence[MeteredWorker], records:
     try:
         async with producer.transaction():
             await bench.put(records, total, producer)
+            states_before = await _states(bench)
             cpu_before_s, began_s = sum(worker.cpu_s() for worker in workers), time.monotonic()
         await bench.consumed()
     finally:
         await producer.stop()
     took_s, cpu_s = time.monotonic() - began_s, sum(worker.cpu_s() for worker in workers) - cpu_before_s
-    return Used(round(cpu_s / total * 1e6, 2), round(total / took_s))
+    states = await _states(bench) - states_before
+    return Used(round(cpu_s / total * 1e6, 2), round(total / took_s), round(states / total, 2))
+
+
+async def _states(bench: Bench) -> int:
+    return sum((await bench.ends("window-state")).values())
 
 
 # ---------------------------------------------------------------------------------------------------------- the ends

@@ -13,7 +13,7 @@ PYTHONS := python3.13 python3.12 python3.11 python3 python
 MINUTES ?= 10
 SEED    ?= 1
 RESULTS ?= .janela/chaos
-OUT     ?= .janela/peers
+OUT     ?= docs/measured
 QUIX    := .janela/quix
 TOOLS   := .janela/tools
 SITE    := .janela/site
@@ -133,11 +133,11 @@ $(TOOLS)/.locked: tests/deploy/tools.lock tests/deploy/go.lock tests/deploy/stri
 	    -Dmdep.outputFile="$(CURDIR)/$(TOOLS)/strimzi.classpath" || echo "Strimzi's types can't be had" >&2
 	@touch $@
 
-bench-peers: setup $(QUIX)/.locked  ## The same job on other engines; the report goes to OUT=.janela/peers; ARGS="--rates 2000,10000"
+bench-peers: setup $(QUIX)/.locked  ## The same job on other engines; the report goes to OUT=docs/measured; ARGS="--rates 2000,10000"
 	@$(BIN)/python -m tests.bench.peers $(OUT) --quix $(QUIX)/bin/python $(ARGS)
 
-bench-growth: setup  ## By open windows, partitions and workers; goes on where it was; to OUT=docs; ARGS="--windows 10000000"
-	@$(BIN)/python -m tests.bench.growth $(if $(filter command line environment,$(origin OUT)),$(OUT),docs) $(ARGS)
+bench-growth: setup  ## By open windows, partitions and workers; goes on where it was; to OUT=docs/measured; ARGS="--windows 10000000"
+	@$(BIN)/python -m tests.bench.growth $(OUT) $(ARGS)
 
 $(QUIX)/.locked: tests/bench/peers/quix.lock
 	@echo "Quix Streams, in an environment of its own"

@@ -73,3 +73,11 @@ def test_the_report_is_a_page_that_needs_no_other_file(tmp_path: Path) -> None:
 def test_a_report_that_shows_a_drawing_which_is_not_there_is_refused() -> None:
     with pytest.raises(KeyError, match=r"a\.svg"):
         as_html("# Report\n\n![A](a.svg)\n", {})
+
+
+def test_the_report_sets_janela_beside_each_engine_by_the_medians(tmp_path: Path) -> None:
+    rounds = [Round([case(400), case(410)], [case(rate, "janela"), case(rate / 4, "other")]) for rate in (80, 100, 400)]
+    Story(1000, 100, 4, with_quix=False, rounds=rounds).write(tmp_path)
+    page = (tmp_path / "peers.md").read_text()
+    assert "| other | 4.00 | 4.00 | 4.00 | 4.00 |" in page
+    assert "| floor | 0.25 | 0.25 | 0.25 | 0.25 |" in page

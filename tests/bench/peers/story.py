@@ -27,6 +27,7 @@ FIGURES: Final = {
 }
 
 
+OURS: Final = "janela"
 DRAWN: Final = {"events_a_second": "peers-rate.svg", "events_a_cpu_second": "peers-cpu.svg"}
 
 
@@ -133,6 +134,7 @@ class Story:
             *self._throughput(valid or self.rounds),
             "",
             *(f"![{FIGURES[name]}]({file})\n" for name, file in DRAWN.items()),
+            *self._beside(valid or self.rounds),
         ]
         lines += [
             "Compared is id, contact and time of every output, with the model of `janela verify`.",
@@ -178,6 +180,21 @@ class Story:
                 cells.append(f"{statistics.median(each.events_a_second for each in found) / floor:.0%}")
             said = " / ".join(dict.fromkeys(_cell(case.outcome) for case in cases))
             yield _row(engine, cases[0].guarantee, f"{cases[0].events:,}", *cells, said)
+
+    def _beside(self, rounds: list[Round]) -> Iterable[str]:
+        """Tell how many times as much janela did as each other engine, by the medians."""
+        medians = {
+            engine: {name: statistics.median(getattr(each, name) for each in found) for name in FIGURES}
+            for engine in _engines(rounds)
+            if (found := [case.figures for case in self._cases(rounds, engine) if case.figures])
+        }
+        if (mine := medians.pop(OURS, None)) is None:
+            return
+        yield _row("janela did so many times as much as", *FIGURES.values())
+        yield _row(*["---"] * (1 + len(FIGURES)))
+        for engine, theirs in medians.items():
+            yield _row(engine, *(f"{mine[name] / theirs[name]:.2f}" for name in FIGURES))
+        yield ""
 
     def _latency(self) -> Iterable[str]:
         for rate in dict.fromkeys(each.rate for each in self.delays):

@@ -43,16 +43,20 @@ def plot(lines: Sequence[Line], across: Across | None = None) -> str:
 
 def drawing(title: str, lines: Sequence[Line], across: Across) -> str:
     """Draw the same as a file, with a title."""
-    style = "<style>text { font: 11px system-ui, sans-serif; fill: #59636e; } .title { font-size: 14px; }</style>"
     keys, x = "", LEFT
     for line, colour in zip(lines, _colours(lines), strict=False):
         keys += f'<text x="{x}" y="40"><tspan fill="{colour}">&#9632;</tspan> {html.escape(line.name)}</text>'
         x += 30 + 7 * len(line.name)
-    head = f'<text class="title" x="{LEFT}" y="20">{html.escape(title)}</text>'
+    return as_file(title, f'{keys}<g transform="translate(0 {HEAD})">{_drawn(lines, across)}</g>', HEIGHT + HEAD)
+
+
+def as_file(title: str, drawn: str, height: int) -> str:
+    """Put what is drawn, `WIDTH` wide, into a file of its own; the title takes the upper 24 points."""
+    style = "<style>text { font: 11px system-ui, sans-serif; fill: #59636e; } .title { font-size: 14px; }</style>"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT + HEAD}" role="img">{style}'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">{style}'
         f'<rect width="100%" height="100%" fill="#fff"/>'
-        f'{head}{keys}<g transform="translate(0 {HEAD})">{_drawn(lines, across)}</g></svg>\n'
+        f'<text class="title" x="{LEFT}" y="20">{html.escape(title)}</text>{drawn}</svg>\n'
     )
 
 

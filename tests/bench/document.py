@@ -9,7 +9,7 @@ from typing import Final
 
 from markdown_it import MarkdownIt
 
-from processor.measure.plot import COLOURS, LEFT, WIDTH
+from processor.measure.plot import COLOURS, WIDTH, as_file
 
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem; color: #1f2328; }
@@ -18,11 +18,9 @@ table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: 
 th, td { padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #d1d9e0; text-align: left; vertical-align: top; }
 """
 _IMAGE: Final = re.compile(r'<img src="([^"]+)" alt="[^"]*" ?/?>')
-_BAR: Final = 18
-_BETWEEN: Final = 10
+_BAR, _BETWEEN = 18, 10  # how tall
 _HEAD: Final = 34
-_NAMES: Final = 230
-_FIGURES: Final = 190
+_NAMES, _FIGURES = 230, 190  # how wide, left and right of the bars
 
 
 def write(folder: Path, name: str, markdown: str, drawings: Mapping[str, str]) -> None:
@@ -55,7 +53,7 @@ def bars(title: str, found: Mapping[str, Sequence[float]]) -> str:
     """Draw a bar as long as the median for each name, and the range of its figures on it, as a file of SVG."""
     most = max((max(figures) for figures in found.values()), default=0) or 1
     wide = WIDTH - _NAMES - _FIGURES
-    drawn = [f'<text class="title" x="{LEFT}" y="20">{html.escape(title)}</text>']
+    drawn: list[str] = []
     for n, (name, figures) in enumerate(found.items()):
         y = _HEAD + n * (_BAR + _BETWEEN)
         low, middle, high = (
@@ -67,9 +65,4 @@ def bars(title: str, found: Mapping[str, Sequence[float]]) -> str:
             f'<path d="M{low:.1f} {y + _BAR / 2}H{high:.1f}" stroke="#1f2328" stroke-width="1.6"/>',
             f'<text x="{max(middle, high) + 8:.1f}" y="{y + 13}">{told(figures)}</text>',
         ]
-    tall = _HEAD + len(found) * (_BAR + _BETWEEN)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {tall}" role="img">'
-        "<style>text { font: 11px system-ui, sans-serif; fill: #59636e; } .title { font-size: 14px; }</style>"
-        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(drawn)}</svg>\n'
-    )
+    return as_file(title, "".join(drawn), _HEAD + len(found) * (_BAR + _BETWEEN))

@@ -16,8 +16,8 @@ from tests.bench.peers.throughput import Case
 A, B, C = (Said("window-opened", id_, "whatsapp:1:5511900010001", "2026-11-22T12:00:00.000Z") for id_ in "abc")
 
 
-def case(rate: float, engine: str = "floor") -> Case:
-    return Case(engine, "", 100, Figures(rate, rate, rate, rate, 0), True, "")
+def case(rate: float, engine: str = "floor", *, is_right: bool = True) -> Case:
+    return Case(engine, "", 100, Figures(rate, rate, rate, rate, 0), is_right, "")
 
 
 def test_an_outcome_tells_lost_doubled_and_unexpected_apart() -> None:
@@ -76,8 +76,16 @@ def test_a_report_that_shows_a_drawing_which_is_not_there_is_refused() -> None:
 
 
 def test_the_report_sets_janela_beside_each_engine_by_the_medians(tmp_path: Path) -> None:
-    rounds = [Round([case(400), case(410)], [case(rate, "janela"), case(rate / 4, "other")]) for rate in (80, 100, 400)]
+    rounds = [
+        Round(
+            [case(400), case(410)],
+            [case(rate, "janela"), case(rate / 4, "other"), case(rate / 5, "wrong", is_right=False)],
+        )
+        for rate in (80, 100, 400)
+    ]
     Story(1000, 100, 4, with_quix=False, rounds=rounds).write(tmp_path)
     page = (tmp_path / "peers.md").read_text()
     assert "| other | 4.00 | 4.00 | 4.00 | 4.00 |" in page
+    assert "| wrong | *5.00* | *5.00* | *5.00* | *5.00* |" in page
+    assert ">wrong: another job</text>" in (tmp_path / "peers-rate.svg").read_text()
     assert "| floor | 0.25 | 0.25 | 0.25 | 0.25 |" in page

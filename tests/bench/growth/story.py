@@ -111,7 +111,7 @@ timed before and after.
 {_verdict_on_cost(results)}
 A window costs nothing while nobody writes: its timer is a reminder in a bucket, and a message overwrites the end and
 leaves the reminder where it is. What grows with their number: {_states(results)}
-The rest is the dictionary they lie in, which no longer fits the processor's caches.
+What else does was not taken apart; the dictionary that they lie in, for one, no longer fits the processor's caches.
 
 ![CPU](growth-cost.svg)
 
@@ -133,7 +133,7 @@ written once.
 {_verdict_on_ends(results)}
 A round takes at most 20,000 outputs of a partition and is cut between two due times, so that other partitions get their
 turn. What other traffic has to wait for is the ends of its own partition that were due before it, for everything goes
-in the order of its time, and what the worker decides for other partitions before: in that second, more than it can do.
+in the order of its time, and what the worker decides for other partitions before.
 
 ![Ends](growth-ends.svg)
 

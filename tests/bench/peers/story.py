@@ -13,7 +13,9 @@ from processor.measure.plot import Across, Line, drawing
 from tests.bench import document
 from tests.bench.document import bars, told
 from tests.bench.peers import kafka_streams
+from tests.bench.peers.engines import ours
 from tests.bench.peers.latency import Delays
+from tests.bench.peers.meter import Figures
 from tests.bench.peers.throughput import Case
 from tests.bench.report import machine
 
@@ -25,9 +27,6 @@ FIGURES: Final = {
     "events_a_cpu_second": "events per CPU-second",
     "warm_events_a_cpu_second": "the same, second half",
 }
-
-
-OURS: Final = "janela"
 DRAWN: Final = {"events_a_second": "peers-rate.svg", "events_a_cpu_second": "peers-cpu.svg"}
 
 
@@ -73,8 +72,8 @@ class Story:
 
     def rate_of(self, engine: str) -> float:
         """Give the median of an engine's events a second, over all rounds."""
-        found = [case.figures.events_a_second for case in self._cases(self.rounds, engine) if case.figures]
-        return statistics.median(found) if found else 0
+        found = self._figures(self.rounds, engine)
+        return statistics.median(each.events_a_second for each in found) if found else 0
 
     def write(self, folder: Path) -> None:
         """Write the page, as Markdown and as HTML, its drawings, and the figures as JSON."""
@@ -150,21 +149,28 @@ class Story:
 
     def _drawings(self) -> Iterator[tuple[str, str]]:
         rounds = self.valid_rounds() or self.rounds
+        measured = {
+            engine if self._is_right(rounds, engine) else f"{engine}: another job": found
+            for engine in _engines(rounds)
+            if (found := self._figures(rounds, engine))
+        }
         for name, file in DRAWN.items():
-            figures = {
-                engine: [getattr(case.figures, name) for case in self._cases(rounds, engine) if case.figures]
-                for engine in _engines(rounds)
-            }
-            measured = {engine: each for engine, each in figures.items() if each}
-            yield file, bars(f"Throughput, {FIGURES[name]}: median and range of the rounds", measured)
+            figures = {engine: [getattr(each, name) for each in found] for engine, found in measured.items()}
+            yield file, bars(f"Throughput, {FIGURES[name]}: median and range of the rounds", figures)
         if self.delays:
             rates = list(dict.fromkeys(each.rate for each in self.delays))
             lines = [
-                Line(engine, [(rate, statistics.median(found)) for rate in rates if (found := self._p99(engine, rate))])
+                Line(engine, [(rate, statistics.median(p99)) for rate in rates if (p99 := self._p99(engine, rate))])
                 for engine in dict.fromkeys(each.engine for each in self.delays)
-                if all(case.is_right for case in self._cases(rounds, engine))
+                if self._is_right(rounds, engine)
             ]
             yield "peers-latency.svg", drawing("Latency, p99, ms; median", lines, Across("/s", ticks=rates))
+
+    def _figures(self, rounds: Iterable[Round], engine: str) -> list[Figures]:
+        return [case.figures for case in self._cases(rounds, engine) if case.figures]
+
+    def _is_right(self, rounds: Iterable[Round], engine: str) -> bool:
+        return all(case.is_right for case in self._cases(rounds, engine))
 
     def _p99(self, engine: str, rate: int) -> list[float]:
         return [each.p99 for each in self.delays if (each.engine, each.rate) == (engine, rate)]
@@ -172,9 +178,8 @@ class Story:
     def _throughput(self, rounds: list[Round]) -> Iterable[str]:
         floor = statistics.median(c.figures.events_a_second for each in rounds for c in each.floors if c.figures)
         for engine in _engines(rounds):
-            cases = self._cases(rounds, engine)
-            found = [case.figures for case in cases if case.figures]
-            is_right = all(case.is_right for case in cases)
+            cases, found = self._cases(rounds, engine), self._figures(rounds, engine)
+            is_right = self._is_right(rounds, engine)
             cells = ["-"] * (len(FIGURES) + 1)
             if found:
                 cells = [_middle([getattr(each, name) for each in found], is_right) for name in FIGURES]
@@ -187,14 +192,15 @@ class Story:
         medians = {
             engine: {name: statistics.median(getattr(each, name) for each in found) for name in FIGURES}
             for engine in _engines(rounds)
-            if (found := [case.figures for case in self._cases(rounds, engine) if case.figures])
+            if (found := self._figures(rounds, engine))
         }
-        if (mine := medians.pop(OURS, None)) is None:
+        if (mine := medians.pop(ours().name, None)) is None:
             return
         yield _row("janela did so many times as much as", *FIGURES.values())
         yield _row(*["---"] * (1 + len(FIGURES)))
         for engine, theirs in medians.items():
-            yield _row(engine, *(f"{mine[name] / theirs[name]:.2f}" for name in FIGURES))
+            times = (f"{mine[name] / theirs[name]:.2f}" for name in FIGURES)
+            yield _row(engine, *(times if self._is_right(rounds, engine) else map("*{}*".format, times)))
         yield ""
 
     def _latency(self) -> Iterable[str]:

@@ -3,25 +3,43 @@
 import secrets
 import signal
 from collections.abc import Iterator
+from typing import Any, Final
 
 import pytest
 
 from processor.embedded import EmbeddedKafka
 from tests.collector import Collector, collecting
+from tests.kafka import ElsewhereKafka, Kafka
 
 # A shell's background job ignores SIGINT, and what it starts inherits that: Ctrl-C would be tested on the deaf.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+GIVEN: Final = "bootstrap_servers"
+STARTED: Final = pytest.StashKey[EmbeddedKafka]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process that pytest-xdist will hand tests to of the run's one Kafka, and start that for the first one."""
+    config: pytest.Config = node.config
+    if STARTED not in config.stash:
+        config.stash[STARTED] = EmbeddedKafka().start()
+        config.add_cleanup(config.stash[STARTED].stop)
+    node.workerinput[GIVEN] = config.stash[STARTED].bootstrap_servers
+
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[EmbeddedKafka]:
-    """Give the run's one Kafka, which starts when the first test asks for it.
+def kafka(pytestconfig: pytest.Config) -> Iterator[Kafka]:
+    """Give the run's one Kafka, which starts when the first test asks for it, or has been started for all processes.
 
     Tests share it, so each keeps to topics, groups and transactional ids that begin with its `topic_prefix`.
     A test that kills or suspends brokers starts an `EmbeddedKafka` of its own.
     """
-    with EmbeddedKafka() as kafka:
-        yield kafka
+    if bootstrap_servers := getattr(pytestconfig, "workerinput", {}).get(GIVEN):
+        yield ElsewhereKafka(bootstrap_servers)
+    else:
+        with EmbeddedKafka() as kafka:
+            yield kafka
 
 
 @pytest.fixture

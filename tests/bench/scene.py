@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
-from processor.embedded import EmbeddedKafka
 from processor.measure.workers import Meter, read_meter
 from processor.settings import Settings
 from tests.chaos.backlog import Wanted
 from tests.chaos.harness import INPUTS, Stage, Worker, environment
+from tests.kafka import Kafka
 
 BUSINESS_ID: Final = "106540352242922"
 TOLD_EVERY_S: Final = 2.0
@@ -152,7 +152,7 @@ class Bench(Stage):
 
 @asynccontextmanager
 async def opened(
-    kafka: EmbeddedKafka, topic_prefix: str, folder: Path, *, partitions: int = 4, **more: Any
+    kafka: Kafka, topic_prefix: str, folder: Path, *, partitions: int = 4, **more: Any
 ) -> AsyncIterator[Bench]:
     """Give topics of their own and nothing on them."""
     settings = Settings(

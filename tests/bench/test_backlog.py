@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from processor.embedded import EmbeddedKafka
 from tests.bench.report import Figures, load, tell
 from tests.bench.scene import WITHIN_S, Bench, opened, progress, size
 from tests.bench.traffic import Backlog, backlog
 from tests.chaos.harness import INPUTS
+from tests.kafka import Kafka
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
@@ -28,7 +28,7 @@ YARDSTICK = os.environ.get("BENCH_YARDSTICK")
 
 
 async def test_a_backlog_is_consumed_exactly_once_with_and_without_accepted_sends(
-    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+    kafka: Kafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     async with progress("made", EVENTS):
         made = await asyncio.to_thread(backlog, 7, EVENTS, CONTACTS, PARTITIONS, time.time_ns() // 1_000_000)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from processor.embedded import EmbeddedKafka
 from tests.bench.clients import loading, receiving, result
 from tests.bench.report import Figures, load, tell
 from tests.bench.scene import opened, progress, size
+from tests.kafka import Kafka
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
@@ -27,7 +27,7 @@ PARTITIONS = [4, 12]
 
 
 async def test_every_event_of_open_loop_traffic_comes_out_once_and_in_time_to_be_measured(
-    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+    kafka: Kafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     cases = [
         await _measured(kafka, f"{topic_prefix}{partitions}.{rate}.", tmp_path, rate, partitions)
@@ -36,7 +36,7 @@ async def test_every_event_of_open_loop_traffic_comes_out_once_and_in_time_to_be
     tell(f"Latency, wall clock, one worker, {SECONDS - WARM_UP_S} s after {WARM_UP_S} s to warm up", *cases)
 
 
-async def _measured(kafka: EmbeddedKafka, prefix: str, folder: Path, rate: int, partitions: int) -> Figures:
+async def _measured(kafka: Kafka, prefix: str, folder: Path, rate: int, partitions: int) -> Figures:
     events = rate * SECONDS
     async with opened(kafka, prefix, folder, partitions=partitions, clock="live") as bench:
         worker = bench.worker("w1")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from processor.core.policy import HOUR_MS
-from processor.embedded import EmbeddedKafka
 from tests.bench.report import load, tell
 from tests.bench.scene import WITHIN_S, opened, progress, size
 from tests.bench.traffic import Contact
 from tests.chaos.backlog import Wanted
+from tests.kafka import Kafka
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
@@ -22,7 +22,7 @@ SPAN_MS = 20 * HOUR_MS
 
 
 async def test_a_restart_knows_every_open_window_at_its_first_commit(
-    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+    kafka: Kafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     now_ms = time.time_ns() // 1_000_000
     async with progress("made", WINDOWS):

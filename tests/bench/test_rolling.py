@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import pytest
 
-from processor.embedded import EmbeddedKafka
 from processor.load.delays import Delays
 from processor.load.scenario import Scenario
 from processor.measure.receiver import Delivery, Receiver
@@ -26,6 +25,7 @@ from tests.bench.scene import WITHIN_S, Bench, MeteredWorker, opened, progress, 
 from tests.bench.traffic import Contact
 from tests.chaos.backlog import HOUR_MS, Wanted
 from tests.chaos.harness import INPUTS
+from tests.kafka import Kafka
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
@@ -46,7 +46,7 @@ MEMBERSHIPS: Final[dict[str, dict[str, Any]]] = {
 
 
 async def test_a_rolling_restart_of_three_workers_loses_nothing_and_its_latency_is_measured(
-    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+    kafka: Kafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     cases = [
         await _measured(kafka, f"{topic_prefix}{membership}.", tmp_path, membership, more)
@@ -57,7 +57,7 @@ async def test_a_rolling_restart_of_three_workers_loses_nothing_and_its_latency_
     )
 
 
-async def _measured(kafka: EmbeddedKafka, prefix: str, folder: Path, membership: str, more: dict[str, Any]) -> Figures:
+async def _measured(kafka: Kafka, prefix: str, folder: Path, membership: str, more: dict[str, Any]) -> Figures:
     async with opened(kafka, prefix, folder, partitions=PARTITIONS, clock="live", **more) as bench:
         await bench.put(_first_messages(), WINDOWS)
         workers = [bench.worker(f"w{n}") for n in range(WORKERS)]

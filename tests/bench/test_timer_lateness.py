@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from processor.core.policy import DAY_MS
-from processor.embedded import EmbeddedKafka
 from tests.bench.clients import receiving
 from tests.bench.report import load, tell
 from tests.bench.scene import opened, progress, size
 from tests.bench.traffic import Contact
+from tests.kafka import Kafka
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
 
@@ -22,9 +22,7 @@ LEAD_S = size("LEAD_SECONDS", 30)
 GRACE_MS = 1000
 
 
-async def test_no_window_of_very_many_is_closed_before_its_end(
-    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
-) -> None:
+async def test_no_window_of_very_many_is_closed_before_its_end(kafka: Kafka, topic_prefix: str, tmp_path: Path) -> None:
     contacts = [Contact(number, PARTITIONS) for number in range(ENDS)]
     async with opened(
         kafka, topic_prefix, tmp_path, partitions=PARTITIONS, clock="live", timer_grace_ms=GRACE_MS

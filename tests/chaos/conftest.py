@@ -22,11 +22,11 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from processor.embedded import EmbeddedKafka
 from processor.embedded.jars import locked_jars
 from processor.settings import Settings
 from tests.chaos.harness import SESSION_S
 from tests.chaos.trial import MINUTES, PROOF, SEED, Trial
+from tests.kafka import Kafka
 
 RESULTS: Final = os.environ.get("RESULTS", "")
 
@@ -67,7 +67,7 @@ def trial(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+def settings(kafka: Kafka, topic_prefix: str) -> Settings:
     """Small batches: a worker needs seconds for the backlog, and is hardly ever outside of a transaction."""
     return Settings(
         bootstrap_servers=kafka.bootstrap_servers,

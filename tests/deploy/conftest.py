@@ -2,12 +2,12 @@
 
 import pytest
 
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
+from tests.kafka import Kafka
 
 
 @pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+def settings(kafka: Kafka, topic_prefix: str) -> Settings:
     """Give settings as of a worker in production, with a live clock, under a prefix of the test's own."""
     return Settings(
         bootstrap_servers=kafka.bootstrap_servers,

@@ -11,9 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from deploy import generate
 from processor import contract, topics
 from processor.acls import PARTIES, Acl, acls
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.deploy.tools import needs_strimzi, unknown_to_strimzi
+from tests.kafka import Kafka
 
 
 @pytest.mark.parametrize("path", generate.kept(), ids=lambda path: path.name)
@@ -92,9 +92,7 @@ def test_what_can_not_be_told_is_refused_in_a_line(
     assert "allowed: " in told.err
 
 
-async def test_topics_made_as_strimzi_would_make_them_are_the_contract_s(
-    kafka: EmbeddedKafka, topic_prefix: str
-) -> None:
+async def test_topics_made_as_strimzi_would_make_them_are_the_contract_s(kafka: Kafka, topic_prefix: str) -> None:
     settings = Settings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix=topic_prefix, partitions=3)
     documents = list(yaml.safe_load_all(generate.topics_file(settings)))
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)

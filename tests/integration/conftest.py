@@ -8,15 +8,15 @@ from typing import Final
 import pytest
 
 from processor import topics
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
+from tests.kafka import Kafka
 from tests.secured import WORKER, Cluster, secured_kafka
 
 PARTITIONS: Final = 2
 
 
 @pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+def settings(kafka: Kafka, topic_prefix: str) -> Settings:
     """Give settings under a prefix of the test's own, for few partitions, with time by the events alone."""
     return Settings(
         bootstrap_servers=kafka.bootstrap_servers,

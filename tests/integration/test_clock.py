@@ -10,11 +10,11 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
-from processor.embedded import EmbeddedKafka
 from processor.kafka import clock as clock_module
 from processor.kafka.clock import BrokerClock
 from processor.kafka.connection import Connection
 from tests.chaos.harness import patience
+from tests.kafka import Kafka
 
 HOUR_MS = 3_600_000
 
@@ -39,7 +39,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-async def clock(machine: Machine, kafka: EmbeddedKafka, topic_prefix: str) -> AsyncIterator[BrokerClock]:
+async def clock(machine: Machine, kafka: Kafka, topic_prefix: str) -> AsyncIterator[BrokerClock]:
     assert machine.off_ms
     tp = await stamped(kafka, topic_prefix)
     clock = BrokerClock(Connection(kafka.bootstrap_servers), f"{topic_prefix}w-clock", tp)
@@ -48,7 +48,7 @@ async def clock(machine: Machine, kafka: EmbeddedKafka, topic_prefix: str) -> As
     await clock.stop()
 
 
-async def stamped(kafka: EmbeddedKafka, topic_prefix: str) -> TopicPartition:
+async def stamped(kafka: Kafka, topic_prefix: str) -> TopicPartition:
     """Make a topic whose records bear the broker's time."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     await admin.start()
@@ -58,7 +58,7 @@ async def stamped(kafka: EmbeddedKafka, topic_prefix: str) -> TopicPartition:
     return TopicPartition(name, 0)
 
 
-async def told(kafka: EmbeddedKafka, tp: TopicPartition) -> int:
+async def told(kafka: Kafka, tp: TopicPartition) -> int:
     """Let the broker say what time it is, by a record."""
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
         stamp: int = (await producer.send_and_wait(tp.topic, b"?", partition=tp.partition)).timestamp
@@ -66,7 +66,7 @@ async def told(kafka: EmbeddedKafka, tp: TopicPartition) -> int:
 
 
 async def test_the_time_is_the_brokers_and_never_ahead_of_it(
-    kafka: EmbeddedKafka, clock: BrokerClock, machine: Machine
+    kafka: Kafka, clock: BrokerClock, machine: Machine
 ) -> None:
     for _ in range(3):
         before_ms = clock.now_ms()
@@ -76,9 +76,7 @@ async def test_the_time_is_the_brokers_and_never_ahead_of_it(
     assert abs(clock.ahead_ms() - machine.off_ms) < 5_000 * patience()
 
 
-async def test_a_machine_whose_clock_was_set_asks_again(
-    kafka: EmbeddedKafka, clock: BrokerClock, machine: Machine
-) -> None:
+async def test_a_machine_whose_clock_was_set_asks_again(kafka: Kafka, clock: BrokerClock, machine: Machine) -> None:
     asked_s, machine.off_ms = clock._asked_s, 0
     give_up_s = time.monotonic() + 30 * patience()
     while clock._asked_s == asked_s:
@@ -89,7 +87,7 @@ async def test_a_machine_whose_clock_was_set_asks_again(
 
 
 async def test_without_an_answer_it_goes_on_by_the_last_one(
-    kafka: EmbeddedKafka, clock: BrokerClock, machine: Machine, capsys: pytest.CaptureFixture[str]
+    kafka: Kafka, clock: BrokerClock, machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock._connection, machine.off_ms = Connection("127.0.0.1:1"), 0
     give_up_s = time.monotonic() + 30 * patience()

@@ -31,6 +31,7 @@ from processor.embedded.jars import Jar, fetch_jars, locked_jars, maven_reposito
 from processor.embedded.java import find_java
 from processor.embedded.ports import RANGE
 from processor.embedded.runtime import cache_folder
+from tests.kafka import Kafka
 
 HOST = "127.0.0.1"
 TOPIC = "t"
@@ -117,10 +118,17 @@ def taken_by_nobody(servers: str) -> bool:
         return probe.connect_ex((HOST, int(servers.rpartition(":")[2]))) != 0
 
 
+@pytest.fixture(scope="module")
+def own_kafka() -> Iterator[EmbeddedKafka]:
+    """Give a Kafka that this process started, and so knows more of than its addresses."""
+    with EmbeddedKafka() as kafka:
+        yield kafka
+
+
 # ----------------------------------------------------------------------------------------- what a client sees
 
 
-async def test_a_transaction_is_read_once_it_is_committed(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+async def test_a_transaction_is_read_once_it_is_committed(kafka: Kafka, topic_prefix: str) -> None:
     topic = topic_prefix + TOPIC
     await create(kafka.bootstrap_servers, topic)
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id=topic_prefix + "writer")
@@ -136,7 +144,7 @@ async def test_a_transaction_is_read_once_it_is_committed(kafka: EmbeddedKafka, 
     assert await read(kafka.bootstrap_servers, topic) == [b"committed"]
 
 
-def test_a_cached_format_has_the_features_of_a_whole_one(kafka: EmbeddedKafka) -> None:
+def test_a_cached_format_has_the_features_of_a_whole_one(kafka: Kafka) -> None:
     """Without its bootstrap checkpoint the cluster has transaction.version 0, and EndTxn v5 is no fence."""
     host, port = kafka.bootstrap_servers.split(":")
     with socket.create_connection((host, int(port)), 5) as link, link.makefile("rb") as answers:
@@ -147,7 +155,7 @@ def test_a_cached_format_has_the_features_of_a_whole_one(kafka: EmbeddedKafka) -
     assert struct.unpack(">hh", finalized) == (2, 2)
 
 
-async def test_asking_for_a_topic_does_not_make_it(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+async def test_asking_for_a_topic_does_not_make_it(kafka: Kafka, topic_prefix: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     await admin.start()
     try:
@@ -251,10 +259,10 @@ def test_a_broker_that_was_left_all_the_same_is_ended_by_the_next_start_on_its_d
 # ---------------------------------------------------------------------------- one sentence says what is wrong
 
 
-def test_data_in_use_are_refused_and_their_broker_is_left_in_peace(kafka: EmbeddedKafka) -> None:
-    with pytest.raises(EmbeddedKafkaError, match=f"process {os.getpid()} runs a Kafka on {kafka.data}"):
-        EmbeddedKafka(kafka.data).start()
-    assert kafka.alive() == 1
+def test_data_in_use_are_refused_and_their_broker_is_left_in_peace(own_kafka: EmbeddedKafka) -> None:
+    with pytest.raises(EmbeddedKafkaError, match=f"process {os.getpid()} runs a Kafka on {own_kafka.data}"):
+        EmbeddedKafka(own_kafka.data).start()
+    assert own_kafka.alive() == 1
 
 
 def test_data_of_another_number_of_nodes_are_refused(tmp_path: Path) -> None:
@@ -519,13 +527,13 @@ def signals() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("signals")
-def test_a_command_that_a_signal_ends_counts_as_in_a_shell(kafka: EmbeddedKafka) -> None:
-    assert run_beside(kafka, ["sh", "-c", "kill -9 $$"]) == 128 + signal.SIGKILL
+def test_a_command_that_a_signal_ends_counts_as_in_a_shell(own_kafka: EmbeddedKafka) -> None:
+    assert run_beside(own_kafka, ["sh", "-c", "kill -9 $$"]) == 128 + signal.SIGKILL
 
 
 @pytest.mark.usefixtures("signals")
-def test_a_command_that_is_not_there_is_named(kafka: EmbeddedKafka, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_beside(kafka, ["no-such-command"]) == 127
+def test_a_command_that_is_not_there_is_named(own_kafka: EmbeddedKafka, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_beside(own_kafka, ["no-such-command"]) == 127
     assert capsys.readouterr().err == ("janela kafka: no-such-command can't be run: No such file or directory\n")
 
 

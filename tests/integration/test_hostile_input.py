@@ -17,10 +17,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from processor.audit.partitioner import partition_of
 from processor.audit.reading import verify
 from processor.audit.records import rfc3339
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.batches import CODECS, Headers, Row, batch, bomb, compressed, put
 from tests.chaos.harness import INPUTS, Stage, Worker, patience
+from tests.kafka import Kafka
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -96,7 +96,7 @@ class Producer:
 
 
 @pytest.fixture
-async def stage(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(kafka: Kafka, topic_prefix: str, tmp_path: Path) -> AsyncIterator[Stage]:
     settings = Settings(
         bootstrap_servers=kafka.bootstrap_servers,
         app_id=f"{topic_prefix}janela",

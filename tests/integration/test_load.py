@@ -19,6 +19,7 @@ from processor.load.scenario import Scenario
 from processor.load.shard import Shard
 from processor.settings import Settings
 from tests.chaos.harness import patience
+from tests.kafka import Kafka
 from tests.verbs import ended, started
 
 PARTITIONS = 4
@@ -30,12 +31,12 @@ AMISS = ("--bad", "0.02", "--doubles", "0.05", "--late", "0.02", "--disorder", "
 pytestmark = pytest.mark.timeout(240)
 
 
-def of_prefix(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+def of_prefix(kafka: Kafka, topic_prefix: str) -> Settings:
     return Settings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix=topic_prefix, partitions=PARTITIONS)
 
 
 @pytest.fixture
-async def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+async def settings(kafka: Kafka, topic_prefix: str) -> Settings:
     """Settings of a prefix of one's own, with its topics."""
     settings = of_prefix(kafka, topic_prefix)
     await topics.apply(settings)
@@ -110,9 +111,7 @@ async def test_one_process_puts_the_scenarios_records_on_the_topics_and_counts_t
     assert bytes_of(found) == wanted
 
 
-async def test_two_processes_put_the_same_records_in_the_same_order_as_one(
-    settings: Settings, kafka: EmbeddedKafka
-) -> None:
+async def test_two_processes_put_the_same_records_in_the_same_order_as_one(settings: Settings, kafka: Kafka) -> None:
     arguments = ("--rate", "3000", "--seconds", "2", "--popularity", "zipf", "--start", START, *AMISS)
     summary = await loaded(settings, *arguments)
     others = of_prefix(kafka, f"{settings.topic_prefix}2.")
@@ -177,7 +176,7 @@ async def test_a_process_that_dies_ends_the_load_and_the_others(settings: Settin
     assert not lives(children[0])
 
 
-async def test_what_the_brokers_refuse_ends_it_and_is_counted(kafka: EmbeddedKafka, topic_prefix: str) -> None:
+async def test_what_the_brokers_refuse_ends_it_and_is_counted(kafka: Kafka, topic_prefix: str) -> None:
     settings = of_prefix(kafka, topic_prefix)
     names = topics.names(settings)
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)

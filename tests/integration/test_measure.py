@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.chaos.harness import INPUTS, Stage, Worker, patience
 from tests.integration.test_ops import free_address
+from tests.kafka import Kafka
 from tests.verbs import ended, started
 
 pytestmark = pytest.mark.timeout(240)
@@ -20,7 +20,7 @@ EVENTS = 1200
 
 
 @pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+def settings(kafka: Kafka, topic_prefix: str) -> Settings:
     return Settings(
         bootstrap_servers=kafka.bootstrap_servers,
         app_id=f"{topic_prefix}janela",

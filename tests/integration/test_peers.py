@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.bench.peers.__main__ import Contest
 from tests.bench.peers.engines import Engine, ours
 from tests.bench.traffic import Contact
 from tests.chaos.harness import ROOT, Stage, patience
+from tests.kafka import Kafka
 
 pytestmark = pytest.mark.timeout(400)
 
 EVENTS = 3000
 
 
-async def test_an_engine_that_fails_is_told_of_and_others_are_measured(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+async def test_an_engine_that_fails_is_told_of_and_others_are_measured(kafka: Kafka, tmp_path: Path) -> None:
     report, desk = tmp_path / "report", tmp_path / "desk"
     options = argparse.Namespace(
         folder=report, events=EVENTS, slow_events=EVENTS // 10, rounds=1, rates=[], seconds=1, quix=None

@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.chaos.harness import environment, patience
 from tests.documents import ROOT, shell_blocks
+from tests.kafka import Kafka
 
 PAGE: Final = ROOT / "docs/quickstart.md"
 LEFT_OUT: Final = {
@@ -26,7 +26,7 @@ END: Final = "kill %1; wait %1"
 
 
 @pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+def settings(kafka: Kafka, topic_prefix: str) -> Settings:
     """Give what a reader with a broker elsewhere sets; the page sets the rest."""
     prefix = topic_prefix
     return Settings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix=prefix, app_id=f"{prefix}janela")

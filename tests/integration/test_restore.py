@@ -8,17 +8,17 @@ from aiokafka import AIOKafkaProducer
 
 from processor.codec.state import encode_window
 from processor.core.window import Window
-from processor.embedded import EmbeddedKafka
 from processor.kafka.log import LogReader
 from processor.settings import Settings
 from processor.stream.restore import RestoredState, Restorer
 from tests.chaos.harness import Stage
+from tests.kafka import Kafka
 
 HOUR_MS = 3_600_000
 
 
 @pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+def settings(kafka: Kafka, topic_prefix: str) -> Settings:
     return Settings(
         bootstrap_servers=kafka.bootstrap_servers,
         app_id=f"{topic_prefix}janela",

@@ -13,9 +13,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from processor import topics
 from processor.codec.keys import partition_of
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.chaos.harness import ROOT, environment
+from tests.kafka import Kafka
 from tests.verbs import janela
 
 PARTITIONS = 3
@@ -24,7 +24,7 @@ WHO = ("--business", "15550001", "--contact", "5511999998888")
 
 
 @pytest.fixture
-async def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+async def settings(kafka: Kafka, topic_prefix: str) -> Settings:
     """Settings of a prefix of one's own, with its topics."""
     settings = Settings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix=topic_prefix, partitions=PARTITIONS)
     await topics.apply(settings)

@@ -13,12 +13,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from processor.audit.reading import verify
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED, Engine
 from processor.stream.watchdog import EXIT_STUCK
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import Stage
+from tests.kafka import Kafka
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -98,7 +98,7 @@ def command(fault: str) -> tuple[str, str]:
 
 
 @pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+def settings(kafka: Kafka, topic_prefix: str) -> Settings:
     return Settings(
         bootstrap_servers=kafka.bootstrap_servers,
         app_id=f"{topic_prefix}janela",

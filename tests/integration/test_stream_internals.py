@@ -29,7 +29,6 @@ from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import ConsumerMessage
 
-from processor.embedded import EmbeddedKafka
 from processor.kafka import protocol
 from processor.kafka.batch import Batch
 from processor.kafka.connection import Connection
@@ -38,6 +37,7 @@ from processor.kafka.producer import Committed, TransactionalProducer, Transacti
 from processor.kafka.protocol import ExactRequest, Membership
 from processor.settings import Settings
 from tests.chaos.harness import Stage
+from tests.kafka import Kafka
 
 TIMEOUT_MS = 10_000
 
@@ -243,7 +243,7 @@ def batch(tp: TopicPartition, size: int = 10) -> Batch:
 
 
 @pytest.fixture
-async def member(kafka: EmbeddedKafka, topic_prefix: str) -> AsyncIterator[Member]:
+async def member(kafka: Kafka, topic_prefix: str) -> AsyncIterator[Member]:
     member = Member(kafka.bootstrap_servers, topic_prefix)
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     await admin.start()
@@ -390,7 +390,7 @@ worker.execute_from_commandline()
 
 @pytest.mark.timeout(180)
 async def test_the_live_consumer_reads_committed_records_and_its_carriers_cover_every_gap(
-    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+    kafka: Kafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     settings = Settings(
         bootstrap_servers=kafka.bootstrap_servers,

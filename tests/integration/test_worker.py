@@ -22,12 +22,12 @@ from processor.audit.records import TopicKind, rfc3339
 from processor.audit.verdict import OUTPUTS
 from processor.codec.state import encode_window
 from processor.core.window import Window
-from processor.embedded import EmbeddedKafka
 from processor.kafka.offsets import Progress, encode_progress
 from processor.settings import Settings
 from processor.stream.engine import EXIT_REFUSED
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog, hostile
 from tests.chaos.harness import INPUTS, Stage, Worker, environment, patience
+from tests.kafka import Kafka
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -39,7 +39,7 @@ FAUST = ("-m", "faust", "-A", "processor.worker", "worker")
 
 
 @pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str) -> Settings:
+def settings(kafka: Kafka, topic_prefix: str) -> Settings:
     return Settings(
         bootstrap_servers=kafka.bootstrap_servers,
         app_id=f"{topic_prefix}janela",

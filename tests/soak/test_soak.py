@@ -24,10 +24,10 @@ import msgspec
 import pytest
 
 from processor.audit.reading import verify
-from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
 from tests.chaos.harness import ROOT, SESSION_S, Stage, Worker, patience
 from tests.chaos.trial import SEED
+from tests.kafka import Kafka
 from tests.soak.generate import WINDOW_SHARE, Schedule
 from tests.soak.meters import TELL_S, WORKER, Slope, samples_of, write
 
@@ -145,7 +145,7 @@ class Trouble:
 
 
 async def test_hours_of_mild_chaos_lose_nothing_and_a_worker_takes_no_more_than_before(
-    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kafka: Kafka, topic_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     policy_file = tmp_path / "policy.toml"
     policy_file.write_text(policy())

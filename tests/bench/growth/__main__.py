@@ -22,6 +22,7 @@ from tests.bench.growth.measuring import measured
 from tests.bench.growth.story import write
 from tests.bench.report import machine
 from tests.chaos.harness import ROOT
+from tests.kafka import Kafka
 
 KEPT = "growth.json"
 MEASURED = ("processor", "schemas", "requirements.lock", "tests/bench/growth")
@@ -52,7 +53,7 @@ def keep(folder: Path, results: Sequence[Result]) -> None:
     write(folder, results)
 
 
-async def run(kafka: EmbeddedKafka, options: argparse.Namespace, desk: Path) -> None:
+async def run(kafka: Kafka, options: argparse.Namespace, desk: Path) -> None:
     """Measure all cases that are not there yet."""
     sizes = Sizes(options.events, options.ends, options.rate, options.seconds, options.lead)
     version = _version()

@@ -26,13 +26,13 @@ from aiokafka import AIOKafkaProducer
 
 from processor.codec.times import format_time
 from processor.core.policy import DAY_MS, HOUR_MS
-from processor.embedded import EmbeddedKafka
 from tests.bench.growth.cases import Case, Ends, Result, Second, Sizes
 from tests.bench.report import load, machine
 from tests.bench.scene import WITHIN_S, Bench, MeteredWorker, opened, progress
 from tests.bench.traffic import Contact
 from tests.chaos.backlog import Wanted
 from tests.chaos.harness import ROOT, environment
+from tests.kafka import Kafka
 
 SPAN_MS: Final = 20 * HOUR_MS
 """All windows begin within this, so that none ends, or is warned of, by itself."""
@@ -68,7 +68,7 @@ class Used(NamedTuple):
     """With the few marks of transactions, which take a position too."""
 
 
-async def measured(kafka: EmbeddedKafka, case: Case, sizes: Sizes, folder: Path, version: str) -> Result:
+async def measured(kafka: Kafka, case: Case, sizes: Sizes, folder: Path, version: str) -> Result:
     """Do all of it, on topics of the case's own."""
     began_s, load_before = time.monotonic(), load()
     prefix = f"growth.{time.time_ns() // 1_000_000}."

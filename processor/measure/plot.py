@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Callable, Sequence
-from math import log10
+from math import ceil, floor, log10
 from typing import Final, NamedTuple
 
 WIDTH: Final = 860
@@ -10,6 +10,8 @@ HEIGHT: Final = 220
 LEFT, RIGHT, TOP, BOTTOM = 70, 24, 14, 26
 COLOURS: Final = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#bf3989")
 TICKS: Final = 5
+LETTER: Final = 6.5
+"""How wide a letter is, more or less."""
 HEAD: Final = 48
 """Above the axes of a file: its title, and what each line is."""
 
@@ -43,10 +45,10 @@ def plot(lines: Sequence[Line], across: Across | None = None) -> str:
 
 def drawing(title: str, lines: Sequence[Line], across: Across) -> str:
     """Draw the same as a file, with a title."""
-    keys, x = "", LEFT
+    keys, x = "", float(LEFT)
     for line, colour in zip(lines, _colours(lines), strict=False):
         keys += f'<text x="{x}" y="40"><tspan fill="{colour}">&#9632;</tspan> {html.escape(line.name)}</text>'
-        x += 30 + 7 * len(line.name)
+        x += 30 + LETTER * len(line.name)
     return as_file(title, f'{keys}<g transform="translate(0 {HEAD})">{_drawn(lines, across)}</g>', HEIGHT + HEAD)
 
 
@@ -77,9 +79,10 @@ def _drawn(lines: Sequence[Line], across: Across) -> str:
         f'<text x="{LEFT - 8}" y="{y_of(step * n) + 4:.1f}" text-anchor="end">{step * n:,.10g}</text>'
         for n in range(TICKS + 1)
     ]
-    drawn += [
-        f'<text x="{x_of(x):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{x:,.10g}{across.unit}</text>' for x in ticks
-    ]
+    for x in ticks:
+        label = f"{x:,.10g}{across.unit}"
+        middle = min(x_of(x), WIDTH - len(label) * LETTER / 2)  # none runs over the edge
+        drawn.append(f'<text x="{middle:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{label}</text>')
     for line, colour in zip(lines, _colours(lines), strict=False):
         points = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in line.points)
         drawn.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
@@ -97,7 +100,8 @@ def _across(across: Across, found: Sequence[float]) -> tuple[Callable[[float], f
     first = min(0, *found, *across.ticks) if found else 0
     end = max(0, *found, *across.ticks) if found else 0
     span = (end - first) or 1
-    ticks = across.ticks or [float(f"{first + span * n / TICKS:.3g}") for n in range(TICKS + 1)]
+    step = _round_step(span)
+    ticks = across.ticks or [step * n for n in range(ceil(first / step), floor(end / step) + 1)]
     return lambda x: LEFT + wide * (x - first) / span, ticks
 
 

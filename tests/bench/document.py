@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from processor.measure.plot import COLOURS, WIDTH, as_file
 
 _STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem; color: #1f2328; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1f2328; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .3rem; } svg { width: 100%; height: auto; }
 table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; }
 th, td { padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #d1d9e0; text-align: left; vertical-align: top; }

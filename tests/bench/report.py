@@ -53,7 +53,7 @@ def machine() -> dict[str, str]:
     kafka = re.search(r"^org\.apache\.kafka:kafka_[\d.]+:(\S+)", jars, re.MULTILINE)
     return {
         "cores": f"{os.cpu_count()} x {cpu[1] if cpu else platform.machine()}",
-        "Python": platform.python_version(),
+        "Python": f"{platform.python_version()} ({platform.python_build()[1]}, {platform.python_compiler()})",
         "Kafka": kafka[1] if kafka else "?",
         **{name: version(name) for name in ("aiokafka", "faust-streaming")},
     }

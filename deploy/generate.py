@@ -60,7 +60,7 @@ def kafka_topics(topics: Iterable[TopicSpecification], prefix: str, partitions: 
 
 
 def kafka_users(settings: Settings) -> Iterator[dict[str, Any]]:
-    """Give each program as a `KafkaUser`. SCRAM, since a worker takes a password from a Secret as a variable."""
+    """Give each program as a `KafkaUser`. SCRAM: Strimzi puts the password into a Secret of the user's name."""
     for role in PROGRAMS:
         yield {
             "apiVersion": API,

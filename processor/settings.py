@@ -253,13 +253,6 @@ class Settings(Access, BaseSettings):
             raise ValueError(f"less than batch_records_max, {batch}")
         return value
 
-    @field_validator("membership")
-    @classmethod
-    def _has_a_name_that_stays(cls, value: str, info: ValidationInfo) -> str:
-        if value == "static" and info.data.get("instance_id") == _this_instance():
-            raise ValueError("instance_id is not set, and its default is another one after each start")
-        return value
-
     @field_validator("watchdog_seconds")
     @classmethod
     def _outlasts_time_outs(cls, value: int, info: ValidationInfo) -> int:
@@ -328,6 +321,21 @@ class Settings(Access, BaseSettings):
     def effects_from_ms(self) -> int:
         """Event time in ms since the epoch; 0 where not set."""
         return (self.effects_from and parse_time(self.effects_from)) or 0
+
+    @property
+    def group_instance_id(self) -> str | None:
+        """The name under which a worker is a static member of its group; None: it is a dynamic one.
+
+        Raises:
+            SettingsError: The worker has no name that stays. Verbs that join no group need none.
+        """
+        if self.membership == "dynamic":
+            return None
+        if self.instance_id == _this_instance():
+            reason = "instance_id is not set, and its default is another one after each start"
+            source = self._sources.get("membership", "argument")
+            raise SettingsError([_line("membership", type(self).model_fields["membership"], "static", source, reason)])
+        return self.instance_id
 
     @property
     def connection(self) -> "Connection":

@@ -32,7 +32,7 @@ class App(faust.App):
 
 
 def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
-    """Put the application together; nothing is connected yet. Raises SettingsError under ``python -O``."""
+    """Put the application together; nothing is connected yet. Raises SettingsError, also under ``python -O``."""
     if not __debug__:
         raise SettingsError(["python -O: it removes the asserts by which aiokafka guards transactions; run without -O"])
     gc.set_threshold(50_000, 20, 100)  # 59,000 to 112,000 events/s in the prototype: most objects here live long
@@ -42,7 +42,7 @@ def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
         broker=";".join(f"{transport.SCHEME}://{server}" for server in settings.bootstrap_servers.split(",")),
         broker_credentials=engine.connection.faust_credentials(),
         broker_client_id=engine.transactional_id,
-        consumer_group_instance_id=settings.instance_id if settings.membership == "static" else None,
+        consumer_group_instance_id=settings.group_instance_id,
         agent_supervisor=mode.CrashingSupervisor,
         stream_buffer_maxsize=256,
         stream_wait_empty=False,

@@ -11,6 +11,7 @@ from jsonschema import Draft7Validator
 
 from processor import __version__
 from processor.settings import ENV_PREFIX, Settings
+from tests.certificates import Authority
 from tests.deploy.tools import DEPLOY, DRAIN_SECONDS_MAX, needs, needs_types, passed, ran, unknown_fields
 
 CHART: Final = DEPLOY / "helm/janela"
@@ -40,8 +41,9 @@ def plain() -> Resources:
 
 @pytest.fixture(scope="module")
 def full() -> Resources:
-    """Give what comes of the example, in which everything is on."""
-    return rendered("-f", CHART / "examples/production.yaml")
+    """Give what comes of the example, with what it leaves off."""
+    more = ("secretRef=more", "topics.apply=true", "topics.username=operator", "topics.passwordSecret.name=operator")
+    return rendered("-f", CHART / "examples/production.yaml", "--set", ",".join(more))
 
 
 def worker(resources: Resources) -> dict[str, Any]:
@@ -118,25 +120,70 @@ def test_kubernetes_knows_every_field_of_what_is_rendered(version: str, full: Re
     passed("kubernetes-validate", "--strict", "-k", version, path)
 
 
+@pytest.fixture
+def mounted(full: Resources, tmp_path: Path) -> dict[str, Path]:
+    """Give a file for each that the chart mounts."""
+    (policy,) = full["ConfigMap"]
+    (tmp_path / "policy.toml").write_text(policy["data"]["policy.toml"])
+    return {
+        "/etc/janela/policy/policy.toml": tmp_path / "policy.toml",
+        "/etc/janela/tls/ca.crt": Authority(tmp_path).certificate,
+    }
+
+
+def loaded(
+    pod: dict[str, Any], mounted: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Settings, dict[str, Any]]:
+    """Give the settings of a pod, and where each variable without a value comes from."""
+    (container,) = pod["containers"]
+    monkeypatch.chdir(mounted["/etc/janela/tls/ca.crt"].parent)
+    for each in container["env"]:
+        assert each["name"].removeprefix(ENV_PREFIX).lower() in Settings.model_fields
+        value = each.get("value", "from-elsewhere")
+        monkeypatch.setenv(each["name"], str(mounted.get(value, value)))
+    return Settings.load(), {each["name"]: each["valueFrom"] for each in container["env"] if "valueFrom" in each}
+
+
+def secret(name: str) -> dict[str, Any]:
+    """Give where a password comes from."""
+    return {"secretKeyRef": {"name": name, "key": "password"}}
+
+
 @helm
 def test_a_worker_s_variables_are_settings_with_values_that_are_allowed(
-    full: Resources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    full: Resources, mounted: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (container,) = worker(full)["containers"]
-    variables = {each["name"]: each.get("value", "janela-0") for each in container["env"]}
-    (policy,) = full["ConfigMap"]
-    assert variables["JANELA_POLICY_FILE"] == "/etc/janela/policy/policy.toml"
-    (tmp_path / "policy.toml").write_text(policy["data"]["policy.toml"])
-    for name, value in (variables | {"JANELA_POLICY_FILE": str(tmp_path / "policy.toml")}).items():
-        assert name.removeprefix(ENV_PREFIX).lower() in Settings.model_fields
-        monkeypatch.setenv(name, value)
-    settings = Settings.load()
-    assert settings.instance_id == "janela-0"
+    settings, elsewhere = loaded(worker(full), mounted, monkeypatch)
+    assert elsewhere == {
+        "JANELA_INSTANCE_ID": {"fieldRef": {"fieldPath": "metadata.name"}},
+        "JANELA_SASL_PASSWORD": secret("janela-worker"),
+    }
+    assert (settings.security_protocol, settings.sasl_username) == ("SASL_SSL", "janela-worker")
+    assert settings.group_instance_id == "from-elsewhere"
     assert settings.buffer_records_max == 1_000_000  # which a template may easily write as 1e+06
     assert settings.dead_letter_flood_share == 0.25
     assert settings.emit_accepted is True
     assert settings.policy().closed_retention_ms == 96 * 3_600_000
+
+
+@helm
+def test_topics_are_created_with_the_settings_of_a_worker_by_a_user_who_may(
+    full: Resources, mounted: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = full["Job"]
+    settings, elsewhere = loaded(job["spec"]["template"]["spec"], mounted, monkeypatch)
+    assert (settings.sasl_username, elsewhere) == ("operator", {"JANELA_SASL_PASSWORD": secret("operator")})
+    assert (settings.topic_prefix, settings.partitions) == ("acme.", 24)
+    assert settings.connection is not None
+
+
+@helm
+def test_topics_are_created_by_the_worker_s_user_where_no_other_is_named(
+    mounted: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = rendered("-f", CHART / "examples/production.yaml", "--set", "topics.apply=true")["Job"]
+    settings, elsewhere = loaded(job["spec"]["template"]["spec"], mounted, monkeypatch)
+    assert (settings.sasl_username, elsewhere) == ("janela-worker", {"JANELA_SASL_PASSWORD": secret("janela-worker")})
 
 
 @helm
@@ -239,7 +286,7 @@ def test_the_network_lets_a_worker_reach_names_kafka_and_what_is_named_and_metri
 @helm
 def test_secrets_come_from_a_secret_and_stand_in_nothing_that_is_rendered(full: Resources) -> None:
     (container,) = worker(full)["containers"]
-    assert container["envFrom"] == [{"secretRef": {"name": "janela-worker"}}]
+    assert container["envFrom"] == [{"secretRef": {"name": "more"}}]
     assert full["Secret"] == []
 
 

@@ -108,6 +108,13 @@ async def test_a_python_without_asserts_is_refused(settings: Settings, tmp_path:
     assert "python -O: it removes the asserts" in told
 
 
+async def test_a_static_member_without_a_name_that_stays_is_refused(settings: Settings, tmp_path: Path) -> None:
+    variables = environment(settings, "w", membership="static")
+    del variables["JANELA_INSTANCE_ID"]
+    told = await refusal(Worker("w", variables, tmp_path / "w.log", ("-m", "processor", "worker")))
+    assert 'JANELA_MEMBERSHIP (membership): found "static"' in told
+
+
 async def test_a_broker_that_is_away_is_waited_for_and_then_named(settings: Settings, tmp_path: Path) -> None:
     away = environment(settings, "w", bootstrap_servers=NOBODY, broker_wait_seconds=2)
     began_s = time.monotonic()

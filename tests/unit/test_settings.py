@@ -244,7 +244,6 @@ def test_effects_from_without_a_zone_is_refused(toml: str) -> None:
         (f'topic_prefix = "{"a" * 201}"', "topic_prefix"),
         ('app_id = ""', "app_id"),
         ('instance_id = "a b"', "instance_id"),
-        ('membership = "static"', "membership"),
         ("app_id = 7", "app_id"),
         ('emit_accepted = "perhaps"', "emit_accepted"),
         ('bootstrap_servers = "localhost"', "bootstrap_servers"),
@@ -268,6 +267,20 @@ def test_brokers_are_host_and_port(servers: str) -> None:
 def test_a_contradiction_is_told_of_the_setting_that_gives_way() -> None:
     (line,) = lines_of("transaction_timeout_ms = 60000")
     assert "found 60 (default), not longer than transaction_timeout_ms, 60000 ms; allowed:" in line
+
+
+def test_a_static_member_needs_a_name_that_stays_and_verbs_that_join_no_group_need_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JANELA_MEMBERSHIP", "static")
+    with pytest.raises(SettingsError) as caught:
+        _ = Settings.load().group_instance_id
+    (line,) = caught.value.lines
+    assert line.startswith(
+        'JANELA_MEMBERSHIP (membership): found "static" (environment JANELA_MEMBERSHIP), instance_id is'
+    )
+    assert Settings.load(instance_id="a").group_instance_id == "a"
+    assert Settings.load(instance_id="a", membership="dynamic").group_instance_id is None
 
 
 def test_a_long_value_is_cut_in_its_line() -> None:

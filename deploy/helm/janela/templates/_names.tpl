@@ -34,11 +34,15 @@ fsGroup: 10001
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{- /* What every verb of janela needs to find its cluster: its settings. */ -}}
+{{- /* What every verb of janela needs to find its cluster, and to be let in: .settings, and the .password of its user. */ -}}
 {{- define "janela.environment" -}}
 env:
-  {{- range $name, $value := .Values.settings }}
+  {{- range $name, $value := .settings }}
   - {name: JANELA_{{ upper $name }}, value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}}
+  {{- end }}
+  {{- if .password.name }}
+  - name: JANELA_SASL_PASSWORD
+    valueFrom: {secretKeyRef: {name: {{ .password.name }}, key: {{ .password.key }}}}
   {{- end }}
 {{- end -}}
 

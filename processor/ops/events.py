@@ -60,7 +60,7 @@ EVENTS: Final[dict[str, LogEvent]] = {
     "worker.refused": LogEvent(
         "error",
         "The worker won't run (exit code 2): the line says what, what was found, what is allowed and how to mend it.",
-        "Do what it says; a restart alone changes nothing.",
+        "Do what it says; a restart alone changes nothing, except where no broker answered.",
     ),
     "worker.failed": LogEvent(
         "error",

@@ -96,6 +96,7 @@ class Instruments(Watcher):
     def on_assigned(self) -> None:
         """Count an assignment; with the first one there is a consumer to watch."""
         self.metrics.rebalances.inc()
+        self.metrics.restore_records.clear()  # of a restore that was broken off
         if "consumer" not in self._pulses:
             self._pulses["consumer"] = pulse = Pulse("consumer", self.metrics)
             self._engine.consumer.in_thread(pulse.beat())

@@ -99,6 +99,9 @@ def _queries(entry: Entry) -> Iterator[tuple[str, str]]:
             quantile = f"histogram_quantile({share}, sum by ({by}) (rate({entry.name}_bucket[$__rate_interval])))"
             yield quantile, f"p{share * 100:g} {legend if entry.labels else ''}".strip()
         return
+    if entry.kind == "gauge" and not labels:
+        yield entry.name, "{{instance}}"  # of a machine: a sum would say nothing
+        return
     series = f"rate({entry.name}[$__rate_interval])" if entry.kind == "counter" else entry.name
     yield f"sum by ({labels}) ({series})" if labels else f"sum({series})", legend
 

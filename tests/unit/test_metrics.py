@@ -1,6 +1,7 @@
 """The catalogue of metrics, and the page that is made from it."""
 
 import asyncio
+import json
 import re
 import time
 from pathlib import Path
@@ -52,6 +53,20 @@ def test_two_workers_in_one_process_do_not_share_their_counts() -> None:
     first.transactions.inc()
     assert first.registry.get_sample_value("janela_transactions_total") == 1
     assert second.registry.get_sample_value("janela_transactions_total") == 0
+
+
+def test_a_restore_that_was_broken_off_is_gone_with_the_next_assignment() -> None:
+    watcher = instruments.Instruments()
+    watcher._pulses["consumer"] = instruments.Pulse("consumer", watcher.metrics)
+    watcher.on_restore_read(3, 4000)
+    assert watcher.metrics.registry.get_sample_value("janela_restore_records", {"partition": "3"}) == 4000
+    watcher.on_assigned()
+    assert watcher.metrics.registry.get_sample_value("janela_restore_records", {"partition": "3"}) is None
+
+
+def test_the_dashboard_sums_no_gauge_that_is_of_one_machine() -> None:
+    queries = [target["expr"] for panel in json.loads(dashboard())["panels"] for target in panel["targets"]]
+    assert "janela_clock_ahead_seconds" in queries
 
 
 async def test_a_loop_that_stands_still_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,9 @@ BootstrapServers = Annotated[
 ]
 
 
-def load_settings(config_file: Path | None, bootstrap_servers: str | None = None) -> "Settings":
+def load_settings(
+    config_file: Path | None, bootstrap_servers: str | None = None, topic_prefix: str | None = None
+) -> "Settings":
     """Load the settings with what the command line says on top.
 
     Raises:
@@ -28,8 +30,8 @@ def load_settings(config_file: Path | None, bootstrap_servers: str | None = None
     """
     from processor.settings import Settings
 
-    given = {} if bootstrap_servers is None else {"bootstrap_servers": bootstrap_servers}
-    return Settings.load(config_file, **given)
+    said = {"bootstrap_servers": bootstrap_servers, "topic_prefix": topic_prefix}
+    return Settings.load(config_file, **{name: value for name, value in said.items() if value is not None})
 
 
 def config(

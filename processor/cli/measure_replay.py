@@ -91,9 +91,8 @@ def replay(
     if (from_archive is None) == (from_prefix is None):
         raise typer.BadParameter("expected one of them", param_hint="--from-archive, --from-prefix")
     settings = load_settings(config_file, bootstrap_servers)
-    target = Place.of(settings, settings.topic_prefix)
-    elsewhere = {"bootstrap_servers": from_bootstrap_servers} if from_bootstrap_servers else {}
-    source = Place.of(settings, from_prefix or "", **elsewhere)
+    target = Place.of(settings)
+    source = Place.of(load_settings(config_file, from_bootstrap_servers or bootstrap_servers, from_prefix))
     if from_archive is None and source.name == target.name:
         raise typer.BadParameter("it is what is measured", param_hint="--from-prefix")
     # what is written from now on is no part of it: the source is read twice

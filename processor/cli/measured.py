@@ -1,6 +1,7 @@
 """What `janela measure` and `janela measure replay` share: the options of the one who watches, and the run itself."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -73,6 +74,7 @@ def run_measured(settings: "Settings", make: MakeTraffic, watched: Watched, kept
 
     if gone := [pid for pid in watched.pids if read_meter(pid) is None]:
         raise typer.BadParameter(f"no process here has the id {gone[0]}", param_hint="--worker")
+    _refuse_what_cannot_be_kept(kept)
     stopped = asyncio.Event()
     try:
         report = asyncio.run(_measured(settings, make, watched, stopped))
@@ -114,15 +116,22 @@ def _keep(report: "Report", kept: Kept) -> None:
     from processor.measure.page import page
     from processor.measure.report import figures
 
-    text = msgspec.json.format(msgspec.json.encode(report), indent=1)
+    text = msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
+    if kept.as_json:
+        print(text)
+    else:
+        for name, value in figures(report).items():
+            print(f"{name:<28}{value:>16,.10g}")
+        if not report.is_whole:
+            print("not all of the schedule was sent, or not all of it consumed")
     if kept.report_file is not None:
-        kept.report_file.write_bytes(text + b"\n")
+        kept.report_file.write_text(f"{text}\n", "utf-8")
     if kept.html_file is not None:
         kept.html_file.write_text(page(report), "utf-8")
-    if kept.as_json:
-        print(text.decode())
-        return
-    for name, value in figures(report).items():
-        print(f"{name:<28}{value:>16,.10g}")
-    if not report.is_whole:
-        print("not all of the schedule was sent, or not all of it consumed")
+
+
+def _refuse_what_cannot_be_kept(kept: Kept) -> None:
+    """Look before hours of traffic whether the files can be written when it is over."""
+    for path, option in ((kept.report_file, "--report"), (kept.html_file, "--html")):
+        if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
+            raise typer.BadParameter(f"{path} can't be written", param_hint=option)

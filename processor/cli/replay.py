@@ -91,9 +91,7 @@ def replay(
     if id_ is not None and not _ID.fullmatch(id_):
         raise typer.BadParameter(f"found {id_!r}, expected 1 to 80 of A-Z a-z 0-9 . _ -", param_hint="--id")
     settings = load_settings(config_file, bootstrap_servers)
-    target = settings.model_copy(
-        update={"topic_prefix": to_prefix, "bootstrap_servers": to_bootstrap_servers or settings.bootstrap_servers}
-    )
+    target = load_settings(config_file, to_bootstrap_servers or bootstrap_servers, to_prefix)
     is_same = (target.topic_prefix, target.bootstrap_servers) == (settings.topic_prefix, settings.bootstrap_servers)
     if is_same and from_archive is None:
         raise typer.BadParameter("it is where the records come from", param_hint="--to-prefix")

@@ -93,7 +93,11 @@ def send(
         wire, record_key = given, key or _key(_object(given, {}) | said)
     else:
         event = _event({} if given is None else _object(given), said)
-        wire, record_key = json.dumps(event, ensure_ascii=False).encode(), key or _key(event)
+        try:
+            wire, record_key = json.dumps(event, ensure_ascii=False).encode(), key or _key(event)
+        except UnicodeEncodeError as error:
+            half = f"half of a surrogate pair, {error.object[error.start]!a}, which no UTF-8 can hold"
+            raise typer.BadParameter(f"found {half}", param_hint="--field") from None
     if not unchecked:
         _check(settings, side, record_key, wire)
 

@@ -48,10 +48,10 @@ class Place(msgspec.Struct):
     """How to get there: what is set of `Access`."""
 
     @classmethod
-    def of(cls, settings: Settings, topic_prefix: str, **other: str) -> Self:
-        """Take the way that settings go, but for `other` settings."""
+    def of(cls, settings: Settings) -> Self:
+        """Take where settings lead, and how."""
         chosen = {name: getattr(settings, name) for name in settings.model_fields_set & Access.model_fields.keys()}
-        return cls(topic_prefix, {name: _plain(value) for name, value in chosen.items()} | other)
+        return cls(settings.topic_prefix, {name: _plain(value) for name, value in chosen.items()})
 
     def __repr__(self) -> str:
         return f"Place({self.name})"

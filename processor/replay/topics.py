@@ -27,9 +27,11 @@ async def topic_source(settings: Settings, selection: Selection) -> "TopicSource
 
     Raises:
         BrokerAwayError: No broker answers.
-        ClusterError: A topic is missing, or the two have not the same number of partitions.
+        ClusterError: A topic is missing, the two have not the same number of partitions, or not one that is asked for.
     """
     partitions = (await input_topics(settings))[0].partitions
+    if beyond := [n for n in selection.partitions or () if n >= partitions]:
+        raise ClusterError(f"partition: found {beyond[0]}, expected 0 to {partitions - 1}")
     return TopicSource(settings.connection, settings.topic_prefix, partitions, selection)
 
 

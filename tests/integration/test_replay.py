@@ -178,6 +178,18 @@ async def test_a_target_that_would_delete_what_is_old_is_refused(settings: Setti
         assert moved["written"] == 1
 
 
+@pytest.mark.parametrize("verb", [("archive", "a.zst"), ("replay", "--to-prefix", "lab.", "--dry-run")])
+async def test_a_partition_that_is_not_there_is_refused(
+    verb: tuple[str, ...], settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with Stage.open(settings, tmp_path):
+        code, out, err = await janela(settings, *verb, "--partition", str(PARTITIONS))
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == f"partition: found {PARTITIONS}, expected 0 to {PARTITIONS - 1}"
+    assert not (tmp_path / "a.zst").exists()
+
+
 async def made(admin: AIOKafkaAdminClient, settings: Settings, configuration: dict[str, str]) -> None:
     names = [f"{settings.topic_prefix}{name}" for name in INPUTS.values()]
     await admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=configuration) for name in names])

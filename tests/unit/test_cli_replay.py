@@ -1,4 +1,4 @@
-"""What `janela replay` and `janela archive` refuse before they ask a cluster for anything."""
+"""What `janela replay`, `janela archive` and `janela measure replay` refuse before they ask a cluster for anything."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from processor.cli.selection import selection_of
 from processor.replay.selection import Selection
 
 REPLAY = ("replay", "--to-prefix", "lab.")
+MEASURE = ("measure", "replay", "--from-prefix", "prod.", "--rate", "5")
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,14 @@ REPLAY = ("replay", "--to-prefix", "lab.")
         ((*REPLAY, "--from-archive", "none.zst"), "none.zst: No such file"),
         (("replay", "--to-prefix", "here."), "it is where the records come from"),
         (("archive", "a.zst", "--pseudonyms-key", "none"), "none: "),
+        (
+            (*REPLAY, "--to-bootstrap-servers", "nonsense"),
+            'JANELA_BOOTSTRAP_SERVERS (bootstrap_servers): found "nonsense"',
+        ),
+        (("replay", "--to-prefix", "a/"), 'JANELA_TOPIC_PREFIX (topic_prefix): found "a/" (argument)'),
+        ((*MEASURE, "--from-bootstrap-servers", "nonsense"), "JANELA_BOOTSTRAP_SERVERS (bootstrap_servers): found"),
+        ((*MEASURE, "--report", "none/a.json"), "none/a.json can't be written"),
+        ((*MEASURE, "--html", "."), ". can't be written"),
     ],
 )
 def test_an_option_that_can_not_be_used_is_named(

@@ -69,6 +69,7 @@ def test_what_may_be_sent_is_held_up_by_the_broker_alone(
         (("inbound", "--type", "text", *WHO, "--field", "name"), "'name' is not NAME=VALUE"),
         (("inbound", "--type", "text", *WHO, "--key", "whatsapp:1:2"), "need --unchecked"),
         (("inbound", "--value", "[1]"), "not a JSON object"),
+        (("inbound", "--type", "text", *WHO, "--field", 'text="\\ud800"'), "half of a surrogate pair"),
         (("sideways",), "sideways"),
     ],
 )

@@ -448,16 +448,18 @@ def _is_true_copy(
     letter: Written, headers: tuple[tuple[str, bytes | None], ...], said: Mapping[str, str], source: Record
 ) -> bool:
     """Whether a dead letter is its record; what would not fit may be told by size, digest and number instead."""
-    value = source.value or b""
-    is_told = (said.get("__dlq.size"), said.get("__dlq.sha256")) == (
-        str(len(value)),
-        hashlib.sha256(value).hexdigest(),
-    )
+
+    def is_told(part: bytes | None, size: str, sha256: str) -> bool:
+        expected = str(len(part or b"")), hashlib.sha256(part or b"").hexdigest()
+        return (said.get(size), said.get(sha256)) == expected
+
+    key_left_out = letter.key is None and is_told(source.key, "__dlq.key_size", "__dlq.key_sha256")
+    value_left_out = letter.value is None and is_told(source.value, "__dlq.size", "__dlq.sha256")
     headers_left_out = not headers and said.get("__dlq.headers") == str(len(source.headers))
     place = said.get("__dlq.partition"), said.get("__dlq.timestamp")
     return (
-        letter.key == source.key
-        and (letter.value == source.value or (letter.value is None and is_told))
+        (letter.key == source.key or key_left_out)
+        and (letter.value == source.value or value_left_out)
         and (headers == source.headers or headers_left_out)
         and place == (str(source.partition), str(source.timestamp_ms))
     )

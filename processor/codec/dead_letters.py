@@ -9,15 +9,16 @@ def dead_letter(
     letter: DeadLetter,
     source: tuple[str, int, int],
     timestamp_ms: int,
+    key: bytes | None,
     value: bytes | None,
     headers: Headers,
     processor_version: str,
-    value_bytes_max: int,
-) -> tuple[bytes | None, list[tuple[str, bytes]]]:
-    """Give value and headers of the dead letter; `source` is (topic, partition, offset) of the record.
+    part_bytes_max: int,
+) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
+    """Give key, value and headers of the dead letter; `source` is (topic, partition, offset) of the record.
 
-    A value of more than `value_bytes_max` bytes would not fit the topic: it is replaced by null, and its size and
-    digest stand in the headers. Headers of the record come first, ours after them; where all of them together are
+    A key or a value of more than `part_bytes_max` bytes would not fit the topic: it is replaced by null, and its size
+    and digest stand in the headers. Headers of the record come first, ours after them; where all of them together are
     larger than that, they are left out and counted in one of ours.
     """
     topic, partition, offset = source
@@ -30,11 +31,13 @@ def dead_letter(
         "__dlq.timestamp": str(timestamp_ms),
         "__dlq.processor": processor_version,
     }
-    if value is not None and len(value) > value_bytes_max:
-        digest = getattr(value, "sha256", "") or hashlib.sha256(value).hexdigest()  # what was never kept has its own
-        ours |= {"__dlq.size": str(len(value)), "__dlq.sha256": digest}
-        value = None
-    if sum(len(name) + len(text or b"") for name, text in headers) > value_bytes_max:
+    for which, part in (("key_", key), ("", value)):
+        if part is not None and len(part) > part_bytes_max:
+            digest = getattr(part, "sha256", "") or hashlib.sha256(part).hexdigest()  # what was never kept has its own
+            ours |= {f"__dlq.{which}size": str(len(part)), f"__dlq.{which}sha256": digest}
+    key = None if "__dlq.key_size" in ours else key
+    value = None if "__dlq.size" in ours else value
+    if sum(len(name) + len(text or b"") for name, text in headers) > part_bytes_max:
         ours["__dlq.headers"] = str(len(headers))
         headers = ()
-    return value, [*headers, *((name, text.encode()) for name, text in ours.items())]
+    return key, value, [*headers, *((name, text.encode()) for name, text in ours.items())]

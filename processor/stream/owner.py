@@ -27,7 +27,6 @@ from processor.failpoints import failpoint
 from processor.kafka.batch import BATCH_BYTES_MAX, Batch, Batches
 from processor.kafka.log import LogEnds
 from processor.kafka.offsets import Progress
-from processor.kafka.unread import Unread
 from processor.settings import Settings
 from processor.stream.merge import INBOUND, OUTBOUND, BadRecord, InputBuffer, merge
 from processor.stream.transport import Carrier
@@ -251,10 +250,6 @@ class Owner:
 
 
 def _dead_letter(item: BadRecord) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
-    record, most = item.record, BATCH_BYTES_MAX // 2
-    source = (item.tp.topic, item.tp.partition, record.offset)
-    value, headers = dead_letter(item.letter, source, record.timestamp, record.value, record.headers, __version__, most)
-    key = record.key
-    if isinstance(key, Unread) or (key is not None and len(key) > most):
-        key = None  # it would not fit either
-    return key, value, headers
+    record, source = item.record, (item.tp.topic, item.tp.partition, item.record.offset)
+    parts = record.key, record.value, record.headers
+    return dead_letter(item.letter, source, record.timestamp, *parts, __version__, BATCH_BYTES_MAX // 2)

@@ -16,7 +16,7 @@ from processor.core.sending import NO_WINDOW, rejected
 from tests.examples import PARTITIONS, RECORD_BYTES_MAX
 
 REASONS: Final = frozenset(closed_sets()["dead_letter_reason"])
-VALUE_BYTES_MAX: Final = 100_000
+PART_BYTES_MAX: Final = 100_000
 
 DECODERS: Final = {
     (partition, check): InputDecoder(partition, PARTITIONS, (), RECORD_BYTES_MAX, check)
@@ -66,11 +66,12 @@ def hold_letter(letter: DeadLetter, record: Hostile) -> None:
     assert letter.message
     assert len(letter.message.encode()) < 500
     source = ("messages.inbound", record.partition, 7)
-    value, headers = dead_letter(
-        letter, source, record.timestamp_ms, record.value, record.headers, "0.1.0", VALUE_BYTES_MAX
+    key, value, headers = dead_letter(
+        letter, source, record.timestamp_ms, record.key, record.value, record.headers, "0.1.0", PART_BYTES_MAX
     )
     ours = dict(headers[len(record.headers) :])
     assert list(headers[: len(record.headers)]) == list(record.headers)
+    assert key == record.key or (key is None and int(ours["__dlq.key_size"]) == len(record.key or b""))
     assert value == record.value or (value is None and int(ours["__dlq.size"]) == len(record.value or b""))
 
 

@@ -18,7 +18,10 @@ def written(
     value: bytes | None, headers: Headers = (), letter: DeadLetter = LETTER, bytes_max: int = 100, **changes: Any
 ) -> tuple[bytes | None, list[tuple[str, bytes]]]:
     source = changes.get("source", SOURCE)
-    return dead_letter(letter, source, changes.get("timestamp_ms", 1795373239000), value, headers, "0.1.0", bytes_max)
+    timestamp_ms = changes.get("timestamp_ms", 1795373239000)
+    key, value, headers = dead_letter(letter, source, timestamp_ms, b"k", value, headers, "0.1.0", bytes_max)
+    assert key == b"k"
+    return value, headers
 
 
 def ours(headers: list[tuple[str, bytes]]) -> dict[str, str]:
@@ -49,6 +52,14 @@ def test_a_value_that_does_not_fit_is_replaced_by_its_size_and_digest() -> None:
     assert value is None
     assert ours(headers)["__dlq.size"] == "101"
     assert ours(headers)["__dlq.sha256"] == hashlib.sha256(b"x" * 101).hexdigest()
+    assert failures("dead-letter", ours(headers)) == set()
+
+
+def test_a_key_that_does_not_fit_is_replaced_by_its_size_and_digest() -> None:
+    key, value, headers = dead_letter(LETTER, SOURCE, 0, b"x" * 101, b"{}", (), "0.1.0", 100)
+    assert (key, value) == (None, b"{}")
+    assert ours(headers)["__dlq.key_size"] == "101"
+    assert ours(headers)["__dlq.key_sha256"] == hashlib.sha256(b"x" * 101).hexdigest()
     assert failures("dead-letter", ours(headers)) == set()
 
 

@@ -1,9 +1,10 @@
 """Fetched bytes as batches of records, of which no compressed one is ever expanded whole in memory.
 
-`FetchedRecords` stands where aiokafka has its `MemoryRecords`. A batch that is not compressed is read by aiokafka. A
-compressed one waits until somebody calls `expand`, which is for another thread than the loop's: a batch of up to
-`PLAIN_BYTES_MAX` is then read by aiokafka too, and a larger one comes in parts, each bounded in records and in bytes.
-What is too large in it to be passed on is counted and digested as it goes by (`Unread`).
+`FetchedRecords` stands where aiokafka has its `MemoryRecords`, for all consumers. A batch is read by aiokafka, or by
+us where a header's name is not UTF-8: aiokafka takes none such. A compressed one waits, where `is_patient` is set,
+until somebody calls `expand`, which is for another thread than the loop's: a batch of up to `PLAIN_BYTES_MAX` is then
+read by aiokafka too, and a larger one comes in parts, each bounded in records and in bytes. What is too large in it
+to be passed on is counted and digested as it goes by (`Unread`).
 """
 
 import hashlib
@@ -14,8 +15,9 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
+from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
@@ -52,6 +54,8 @@ class Record(Struct):
     headers: list[tuple[str, bytes | None]] | UnreadHeaders
     cost: int
     """Bytes that it takes, more or less."""
+    timestamp_type: ClassVar[None] = None
+    checksum: ClassVar[None] = None
 
 
 _value_of, _headers_of = attrgetter("value"), attrgetter("headers")
@@ -90,8 +94,6 @@ class FetchedRecords:
 
     def next_batch(self) -> Any:
         """Give the next batch, or the next part of a large one."""
-        if not self.is_patient:
-            return self._given.next_batch()
         if self._ready is not None:
             batch, self._ready = self._ready, None
             return batch
@@ -206,7 +208,9 @@ class _Batch:
         try:
             return iter(list(self._given))  # at once: a generator between would cost each record as much as a decoding
         except UnicodeDecodeError:  # a header's name: a broker takes any bytes
-            return (record for record in _records(iter([self._data[_HEADER_BYTES:]]), self._data) if record)
+            codec, body = self._data[_ATTRIBUTES_AT + 1] & _CODEC, self._data[_HEADER_BYTES:]
+            chunks = pieces(codec, bytes(body)) if codec else iter([body])
+            return (record for record in _records(chunks, self._data) if record)
 
 
 class _Part(_Batch):
@@ -367,3 +371,6 @@ class _Stream:
 
 def _corrupt(why: str) -> NoReturn:
     raise CorruptRecordException(f"a batch is not whole: {why}")
+
+
+aiokafka_fetcher.MemoryRecords = FetchedRecords  # of every consumer in this process

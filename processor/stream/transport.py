@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 from aiokafka.record.default_records import DefaultRecord
@@ -30,7 +29,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from msgspec import Struct
 
-from processor.kafka.fetched import Expander, FetchedRecords, cost_of, goes_on, wake
+from processor.kafka.fetched import Expander, cost_of, goes_on, wake
 from processor.kafka.protocol import Membership
 
 if TYPE_CHECKING:
@@ -219,5 +218,4 @@ class CarrierSchema(faust.Schema[bytes, Carrier]):
         return decode
 
 
-aiokafka_fetcher.MemoryRecords = FetchedRecords  # which is aiokafka's own wherever nobody asks it for patience
 TRANSPORTS.aliases[SCHEME] = f"{__name__}:Transport"

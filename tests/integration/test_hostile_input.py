@@ -212,6 +212,8 @@ async def test_records_that_are_hostile_in_themselves_stop_nobody(stage: Stage, 
     assert "\\xff\\xfe\\xfd\\xfc" in found[-1][3]
     assert await _opened(stage, 4)
     hold(worker, "hostile records", 150)
+    verdict = await verify(stage.settings)
+    assert verdict.is_clean, verdict
 
 
 async def test_a_backlog_of_large_records_is_held_back_by_its_bytes(stage: Stage, producer: Producer) -> None:

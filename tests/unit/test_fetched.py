@@ -122,6 +122,7 @@ def test_a_header_whose_name_is_not_utf8_costs_no_record(number: int) -> None:
     data = compressed(plain, number, {0: bytes, **dict(CODECS.values())}[number])
     found = [told(record)[2:] for record in read(data)]
     assert found == [(b"a", b"1", []), (b"b", b"2", [("n\\xff\\xfee", b"x")]), (b"c", b"3", [])]
+    assert [told(record)[2:] for record in FetchedRecords(data).next_batch()] == found  # who asks for no patience
 
 
 def test_who_asks_for_no_patience_reads_what_aiokafka_gives() -> None:

@@ -21,6 +21,7 @@ from processor.cli.selection import (
     pseudonyms_of,
     selection_of,
 )
+from processor.cli.signals import until_told
 
 if TYPE_CHECKING:
     from processor.replay.pseudonyms import Pseudonyms
@@ -54,11 +55,13 @@ def archive(
 
     Exit codes: 0 it is whole, 2 an option, a setting, a topic, the file or the broker is at fault.
     """
+    if not file.name:
+        raise typer.BadParameter(f"found {file}, expected the name of a file", param_hint="FILE")
     settings = load_settings(config_file, bootstrap_servers)
     selection = selection_of(sides, partitions, since, until, offsets, contacts)
     hidden = pseudonyms_of(pseudonyms_key)
     with progress_shown() as progress:
-        records = asyncio.run(_write(file, settings, selection, hidden, progress))
+        records = asyncio.run(until_told(_write(file, settings, selection, hidden, progress)))
     size = file.stat().st_size
     if as_json:
         print(json.dumps({"file": str(file), "records": records, "bytes": size}))

@@ -144,6 +144,8 @@ class Span:
         profile = profile_of(scenario)
         ahead_us = max(int((scenario.speed - 1) * profile.seconds * 1e6), 0)
         start_us = None if start is None else _moment_us(start)
+        if start_us is not None and start_us < 0:
+            raise typer.BadParameter(f"found {start!r}, expected 1970 or later", param_hint="--start")
         if start_us is not None and start_us + ahead_us > max(start_us, time.time_ns() // 1000):
             raise typer.BadParameter(
                 f"at speed {scenario.speed:g} the last events' times would lie in the future;"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
+from processor.cli.signals import unless
+
 if TYPE_CHECKING:
     from processor.cli.progress import Progress
     from processor.measure.gauges import Sample
@@ -86,8 +88,10 @@ def run_measured(settings: "Settings", make: MakeTraffic, watched: Watched, kept
 
 
 async def _measured(settings: "Settings", make: MakeTraffic, watched: Watched, stopped: asyncio.Event) -> "Report":
-    from processor.cli.cluster import refusals_told
+    from processor import topics
+    from processor.cli.cluster import partitions_of, refusals_told
     from processor.cli.progress import progress_shown
+    from processor.measure.receiver import OUTPUTS
     from processor.measure.run import Run
     from processor.measure.workers import Local, Probe, Remote
 
@@ -98,7 +102,13 @@ async def _measured(settings: "Settings", make: MakeTraffic, watched: Watched, s
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with progress_shown(LOGGED_EVERY_S) as progress, refusals_told(settings):
-        traffic, partitions = await make(progress)
+        names = topics.names(settings)
+        await partitions_of(settings, [names[topic] for topic in OUTPUTS])
+        if (made := await unless(stopped, make(progress))) is None:
+            raise typer.Exit(STOPPED)
+        traffic, partitions = made
+        if not traffic.events:
+            raise typer.BadParameter("found no record that is asked for, so there is nothing to measure with")
         settings = settings.model_copy(update={"partitions": partitions})
 
         def tell(sample: "Sample") -> None:

@@ -27,8 +27,10 @@ from processor.cli.selection import (
     pseudonyms_of,
     selection_of,
 )
+from processor.cli.signals import until_told
 
 if TYPE_CHECKING:
+    from processor.replay.archive import ArchiveSource
     from processor.replay.pace import Pace
     from processor.replay.player import Played
     from processor.replay.pseudonyms import Pseudonyms
@@ -96,17 +98,21 @@ def replay(
     if is_same and from_archive is None:
         raise typer.BadParameter("it is where the records come from", param_hint="--to-prefix")
     selection = selection_of(sides, partitions, since, until, offsets, contacts)
-    asked = (sides, partitions, since, until, offsets, contacts, times, pseudonyms_key)
-    replay_id = id_ or _made_id(from_archive or (settings.bootstrap_servers, settings.topic_prefix), *asked)
-    wanted = _Wanted(settings, target, selection, from_archive, replay_id)
     hidden = pseudonyms_of(pseudonyms_key)
     try:
+        place = (
+            _written(from_archive, selection) if from_archive else (settings.bootstrap_servers, settings.topic_prefix)
+        )
+        asked = (sides, partitions, since, until, offsets, contacts, times, hidden and hidden.of("replay-id"))
+        replay_id = id_ or _made_id(place, *asked)
+        wanted = _Wanted(settings, target, selection, from_archive, replay_id)
         with progress_shown() as progress:
             if dry_run:
-                told = _told_span(asyncio.run(_count(wanted, progress)))
+                told = _told_span(asyncio.run(until_told(_count(wanted, progress))))
             else:
                 pace = _pace(speed, rate)
-                played = asyncio.run(_play(wanted, pace, times == "shifted", hidden, append, progress))
+                playing = _play(wanted, pace, times == "shifted", hidden, append, progress)
+                played = asyncio.run(until_told(playing))
                 told = _told_span(played.span) | _told_played(played)
     except ArchiveError as error:
         raise typer.BadParameter(str(error), param_hint="--from-archive") from None
@@ -134,15 +140,25 @@ def _pace(speed: float | None, rate: float | None) -> "Pace":
 
 
 async def _source(wanted: _Wanted) -> "Source":
-    from processor.replay.archive import ArchiveSource
     from processor.replay.topics import topic_source
 
     if wanted.archive is None:
         return await topic_source(wanted.source, wanted.selection)
+    return _opened(wanted.archive, wanted.selection)
+
+
+def _opened(archive: Path, selection: "Selection") -> "ArchiveSource":
+    from processor.replay.archive import ArchiveSource
+
     try:
-        return ArchiveSource(wanted.archive, wanted.selection)
+        return ArchiveSource(archive, selection)
     except OSError as error:
-        raise typer.BadParameter(f"{wanted.archive}: {error.strerror}", param_hint="--from-archive") from None
+        raise typer.BadParameter(f"{archive}: {error.strerror}", param_hint="--from-archive") from None
+
+
+def _written(archive: Path, selection: "Selection") -> tuple[str, int]:
+    """Give what tells an archive from another one that has its name."""
+    return _opened(archive, selection).manifest.written, archive.stat().st_size
 
 
 async def _count(wanted: _Wanted, progress: Progress) -> "Span":

@@ -97,7 +97,7 @@ def _moment_ms(text: str | None, option: str) -> int | None:
     if (moment_ms := parse_time(text)) is not None:
         return moment_ms
     try:
-        return time.time_ns() // 1_000_000 - parse_duration(text)
+        return max(time.time_ns() // 1_000_000 - parse_duration(text), 0)
     except ValueError:
         expected = "RFC 3339 with a zone, or how long ago, such as 36h"
         raise typer.BadParameter(f"found {text!r}, expected {expected}", param_hint=option) from None

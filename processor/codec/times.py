@@ -13,7 +13,7 @@ _RFC_3339 = re.compile(
 )
 _MINUTE_MS: Final = 60_000
 _MINUTES_MAX: Final = 20_000  # two weeks of them
-_LIMIT_MS: Final = 253_370_764_800_000  # the year 9999: what ends later than that can't be written
+LIMIT_MS: Final = 253_370_764_800_000  # the year 9999: what ends later than that can't be written
 _SECONDS: Final = [f"{second:02d}" for second in range(60)]
 _MILLISECONDS: Final = [f".{ms:03d}Z" for ms in range(1000)]
 _MS_OF_SECOND: Final = {text: second * 1000 for second, text in enumerate(_SECONDS)}
@@ -83,4 +83,4 @@ def _parse_rfc_3339(time: str) -> int | None:
     except ValueError:
         return None
     ms = int(moment.timestamp()) * 1000 + int((fraction or "0").ljust(3, "0")[:3])
-    return ms if 0 <= ms < _LIMIT_MS else None
+    return ms if 0 <= ms < LIMIT_MS else None

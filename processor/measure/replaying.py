@@ -185,8 +185,7 @@ class ReplayTraffic:
         source, pace, first_ms = await self._replay.open(), self._replay.pace, 0
         async for chunk in source.chunks():
             for time_ms, record in chunk:
-                if not self.events:
-                    first_ms = time_ms
+                first_ms = first_ms or time_ms
                 after_us = int(pace.due_s(self.events, time_ms, first_ms) * 1e6)
                 with suppress(msgspec.MsgspecError, RecursionError):
                     # of a message that is there twice, the first one counts

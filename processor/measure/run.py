@@ -40,7 +40,7 @@ class Run:
         self._tally = Tally()
         self._begin_us = 0
         self._samples: list[Sample] = []
-        self._lag = 0
+        self._lag = self._lag_before = 0
 
     async def measured(self, on_sample: Callable[[Sample], None], stopped: asyncio.Event) -> Report:
         """Run it to its end, or until it is stopped.
@@ -54,6 +54,7 @@ class Run:
             for client in (receiver, lag):
                 stack.push_async_callback(client.stop)
                 await client.start()
+            self._lag_before = await lag.read()
             following = asyncio.create_task(receiver.follow())
             sampling = asyncio.create_task(self._sample(lag, on_sample))
             stack.push_async_callback(_cancelled, following, sampling)
@@ -122,7 +123,7 @@ class Run:
             outputs=dict(delivery.counts),
             received=delivery.received,
             seconds=round(seconds, 3),
-            events_a_second=round((tally.acknowledged - self._lag) / seconds, 1),
+            events_a_second=round(max(self._lag_before + tally.acknowledged - self._lag, 0) / seconds, 1),
             latency=Quantiles.of(total(delivery.delays.values())),
             decided=Quantiles.of(delivery.decided),
             latency_by_topic={topic: Quantiles.of(delays) for topic, delays in delivery.delays.items()},

@@ -10,9 +10,12 @@ class Pace(NamedTuple):
     rate: float | None = None
 
     def due_s(self, number: int, time_ms: int, first_ms: int) -> float:
-        """Tell when a record is to leave, in seconds from the begin: the `number`-th (from 0), of this time."""
+        """Tell when a record is to leave, in seconds from the begin: the `number`-th (from 0), of this time.
+
+        `first_ms` is the first time there was. What comes before it, of time 0, leaves at once.
+        """
         if self.speed is not None:
-            return (time_ms - first_ms) / 1000 / self.speed
+            return max(time_ms - first_ms, 0) / 1000 / self.speed
         return number / self.rate if self.rate is not None else 0.0
 
     def distance_ms(self, first_ms: int, last_ms: int, begin_ms: int) -> int:

@@ -19,6 +19,7 @@ from processor.replay.times import shifted
 from processor.topics import ClusterError
 
 FLUSH_RECORDS_MAX: Final = 20_000
+FLUSH_BYTES_MAX: Final = 16 * 1024 * 1024
 """In one transaction; where records wait for their turn, a transaction ends before each wait."""
 
 
@@ -132,13 +133,14 @@ class Player:
                 if target.has(original, record):
                     continue
                 if not number:  # of those that are not there yet
-                    first_ms, began_s = time_ms, self._schedule.begin_s()
+                    began_s = self._schedule.begin_s()
+                first_ms = first_ms or time_ms
                 due_s = began_s + pace.due_s(number, time_ms, first_ms)
                 await self._turn(due_s)
                 self._schedule.taken_up(due_s)
                 target.add(original, record, distance_ms)
                 number += 1
-                if target.pending >= FLUSH_RECORDS_MAX:
+                if target.pending >= FLUSH_RECORDS_MAX or target.pending_bytes >= FLUSH_BYTES_MAX:
                     await target.flush()
             told("writing", target.before + number, span.records)
         await target.flush()

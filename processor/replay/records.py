@@ -54,7 +54,10 @@ def event_time_ms(record: StoredRecord) -> int | None:
 
 
 class Timed(NamedTuple):
-    """A record with the time at which it is its turn: its event's, or that of one before it on its partition."""
+    """A record with the time at which it is its turn: its event's, or that of one before it on its partition.
+
+    0 is not a time: nothing that could be read was before it.
+    """
 
     time_ms: int
     record: StoredRecord
@@ -79,8 +82,9 @@ class Span:
         for time_ms, record in records:
             place = record.side, record.partition
             self.counts[place] = self.counts.get(place, 0) + 1
-            self.first_ms = time_ms if self.first_ms is None else min(self.first_ms, time_ms)
-            self.last_ms = time_ms if self.last_ms is None else max(self.last_ms, time_ms)
+            if time_ms:
+                self.first_ms = time_ms if self.first_ms is None else min(self.first_ms, time_ms)
+                self.last_ms = time_ms if self.last_ms is None else max(self.last_ms, time_ms)
             oldest = self.oldest_timestamp_ms
             self.oldest_timestamp_ms = record.timestamp_ms if oldest is None else min(oldest, record.timestamp_ms)
 

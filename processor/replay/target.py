@@ -5,6 +5,7 @@ is the replay's own. A second try ends what the first one left open, reads what 
 comes of one source partition lies in order on each target partition, so the last one seen says which are there.
 """
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ REPLAY_SOURCE: Final = "replay-source"
 """`{partition}@{offset}` of the record on its own topic."""
 REPLAY_DISTANCE: Final = "replay-distance-ms"
 """How far its times were moved; not there where they were not."""
+OURS: Final = frozenset((REPLAY_ID, REPLAY_SOURCE, REPLAY_DISTANCE))
+"""What an earlier replay has said in these of a record is left out."""
+
+_SOURCE: Final = re.compile(rb"(\d{1,10})@(\d{1,20})")
 
 TRANSACTION_TIMEOUT_MS: Final = 60_000
 SILENT_S: Final = 60
@@ -44,12 +49,12 @@ class Before:
 
     def note(self, tp: TopicPartition, headers: dict[str, bytes], replay_id: bytes) -> None:
         """Take in a record that lies on the target."""
-        if headers.get(REPLAY_ID) != replay_id:
+        source = _SOURCE.fullmatch(headers.get(REPLAY_SOURCE, b""))
+        if headers.get(REPLAY_ID) != replay_id or source is None:
             self.foreign = self.foreign or tp
             return
         self.records += 1
-        partition, _, offset = headers[REPLAY_SOURCE].partition(b"@")
-        self.last_offsets[tp, int(partition)] = int(offset)
+        self.last_offsets[tp, int(source[1])] = int(source[2])
         if distance := headers.get(REPLAY_DISTANCE):
             self.distance_ms = int(distance)
 
@@ -87,7 +92,7 @@ class ReplayTarget:
         self, connection: Connection, topic_prefix: str, room: Room, source_partitions: int, replay_id: str
     ) -> None:
         """Take where to; `source_partitions` tells whether a record lay where its key belongs."""
-        self.written = self.before = self.pending = 0
+        self.written = self.before = self.pending = self.pending_bytes = 0
         self._connection, self._prefix = connection, topic_prefix
         self.room = room
         self._partitions, self._source_partitions = room.partitions, source_partitions
@@ -158,7 +163,7 @@ class ReplayTarget:
         """Take a record for the next `flush`: `original` says where it comes from, `record` what is written."""
         tp = self._tp(original, record)
         headers = [
-            *record.headers,
+            *(header for header in record.headers if header[0] not in OURS),
             (REPLAY_ID, self._id),
             (REPLAY_SOURCE, b"%d@%d" % (original.partition, original.offset)),
         ]
@@ -170,6 +175,7 @@ class ReplayTarget:
             self._full.append((tp, batch))
             self._new_batch(tp).append(**written, headers=headers)
         self.pending += 1
+        self.pending_bytes += len(record.key or b"") + len(record.value or b"")
 
     async def flush(self) -> None:
         """Write what was taken, all of it or nothing.
@@ -190,7 +196,8 @@ class ReplayTarget:
             cause = error.__cause__ or error
             raise ClusterError(f"the replay broke off ({type(cause).__name__}: {cause}); start it again") from error
         self.written += self.pending
-        self.pending, self._full, self._filling = 0, [], {}
+        self.pending = self.pending_bytes = 0
+        self._full, self._filling = [], {}
 
     def _new_batch(self, tp: TopicPartition) -> Any:
         batch = self._filling[tp] = self._producer.create_batch()

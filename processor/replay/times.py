@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from processor.codec.times import format_time, parse_time
+from processor.codec.times import LIMIT_MS, format_time, parse_time
 from processor.replay.records import StoredRecord
 
 _MOVED: Final = ("time", "send_time")
@@ -33,10 +33,9 @@ def _shifted_value(value: bytes | None, distance_ms: int) -> bytes | None:
 
 
 def _moved(time: Any, distance_ms: int) -> Any:
-    """Move a time in the form that it has: Unix times keep their kind and their digits."""
-    if (time_ms := parse_time(time)) is None:
+    """Move a time in its form, where it can still be read then: Unix times keep their kind and their digits."""
+    if (time_ms := parse_time(time)) is None or not 0 <= (moved_ms := time_ms + distance_ms) < LIMIT_MS:
         return time
-    moved_ms = time_ms + distance_ms
     digits = str(time)
     if not digits.isdecimal():
         return format_time(moved_ms)

@@ -16,7 +16,8 @@ from processor.topics import ClusterError, input_topics
 
 INPUT: Final = "messages."
 BUFFERED_MAX: Final = 5_000
-"""Records of a partition that may wait for the others; beyond it that partition is not fetched."""
+BUFFERED_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of a partition that may wait for the others; beyond either that partition is not fetched."""
 FETCH_BYTES_MAX: Final = 1024 * 1024
 SILENT_S: Final = 60
 """How long nothing may come before the end is reached."""
@@ -29,18 +30,22 @@ async def topic_source(settings: Settings, selection: Selection) -> "TopicSource
         BrokerAwayError: No broker answers.
         ClusterError: A topic is missing, the two have not the same number of partitions, or not one that is asked for.
     """
-    partitions = (await input_topics(settings))[0].partitions
+    topics = await input_topics(settings)
+    partitions = topics[0].partitions
     if beyond := [n for n in selection.partitions or () if n >= partitions]:
         raise ClusterError(f"partition: found {beyond[0]}, expected 0 to {partitions - 1}")
-    return TopicSource(settings.connection, settings.topic_prefix, partitions, selection)
+    is_in_order = all(topic.configuration.get("message.timestamp.type") == "LogAppendTime" for topic in topics)
+    return TopicSource(settings.connection, settings.topic_prefix, partitions, is_in_order, selection)
 
 
 class TopicSource:
     """The input topics under a prefix. Its ends are those of the moment when it is first read."""
 
-    def __init__(self, connection: Connection, topic_prefix: str, partitions: int, selection: Selection) -> None:
-        """Take where they are, and which records are asked for."""
-        self.partitions = partitions
+    def __init__(
+        self, connection: Connection, topic_prefix: str, partitions: int, is_in_order: bool, selection: Selection
+    ) -> None:
+        """Take where they are, whether records' own times never go back there, and which records are asked for."""
+        self.partitions, self._is_in_order = partitions, is_in_order
         self._connection, self._prefix, self._selection = connection, topic_prefix, selection
         self._ends: dict[TopicPartition, int] = {}
 
@@ -81,7 +86,7 @@ class TopicSource:
         starts = await consumer.beginning_offsets(tps)
         if not self._ends:
             self._ends = await consumer.end_offsets(tps)
-            if chosen.until_ms is not None:
+            if chosen.until_ms is not None and self._is_in_order:
                 found = await consumer.offsets_for_times(dict.fromkeys(tps, chosen.until_ms))
                 self._ends |= {tp: min(it.offset, self._ends[tp]) for tp, it in found.items() if it is not None}
             if chosen.to_offset is not None:
@@ -113,6 +118,7 @@ class _Queue:
         self.tp, self.order = tp, order
         self.is_ended = False
         self.waiting: deque[Timed] = deque()
+        self._bytes = 0
         self._side = side
         self._time_ms = 0
 
@@ -128,6 +134,16 @@ class _Queue:
         )
         self._time_ms = max(self._time_ms, event_time_ms(stored) or 0)
         self.waiting.append(Timed(self._time_ms, stored))
+        self._bytes += len(record.value or b"")
+
+    def take(self) -> Timed:
+        taken = self.waiting.popleft()
+        self._bytes -= len(taken.record.value or b"")
+        return taken
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.waiting) >= BUFFERED_MAX or self._bytes >= BUFFERED_BYTES_MAX
 
 
 class _Merge:
@@ -147,7 +163,7 @@ class _Merge:
                     heapq.heappush(self._heap, (queue.waiting[0].time_ms, queue.order, queue))
         while self._heap and not self._without_head:
             _, order, queue = self._heap[0]
-            yield queue.waiting.popleft()
+            yield queue.take()
             if queue.waiting:
                 heapq.heapreplace(self._heap, (queue.waiting[0].time_ms, order, queue))
             else:
@@ -166,7 +182,7 @@ async def _fetched(
     queues = merge.by_tp
     give_up_s = time.monotonic() + SILENT_S
     while going_on := [tp for tp, queue in queues.items() if not queue.is_ended]:
-        wanted = [tp for tp in going_on if len(queues[tp].waiting) < BUFFERED_MAX]
+        wanted = [tp for tp in going_on if not queues[tp].is_full]
         consumer.pause(*(tp for tp in consumer.assignment() if tp not in wanted))
         consumer.resume(*wanted)
         for tp, records in (await consumer.getmany(*wanted, timeout_ms=200)).items():
@@ -177,4 +193,6 @@ async def _fetched(
             queues[tp].is_ended = await consumer.position(tp) >= ends[tp]
         if time.monotonic() > give_up_s:
             raise ClusterError(f"{going_on[0].topic}[{going_on[0].partition}]: nothing to read for {SILENT_S} s")
+        handed_over_s = time.monotonic()
         yield
+        give_up_s += time.monotonic() - handed_over_s  # whoever takes them may take its time

@@ -140,6 +140,14 @@ async def test_an_address_where_no_worker_answers_is_refused(settings: Settings,
     assert f"found no worker that answers at {address}" in err
 
 
+async def test_without_the_topics_of_the_outputs_one_line_names_the_remedy(settings: Settings, tmp_path: Path) -> None:
+    async with Stage.open(settings, tmp_path) as stage:
+        await stage._admin.delete_topics([stage.names["window-opened"]])
+        code, out, err = await ended(await started(settings, "measure"))
+    assert (code, out) == (2, "")
+    assert f"found none named {settings.topic_prefix}window-opened" in err
+
+
 async def test_a_process_that_is_not_there_is_refused_as_a_worker(settings: Settings) -> None:
     gone = await asyncio.create_subprocess_exec("true")
     await gone.wait()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from processor.replay.archive import VERSION, ArchiveWriter, Manifest
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import INPUTS, Stage, patience
@@ -102,12 +103,16 @@ async def test_a_replay_that_is_stopped_tells_what_there_was(settings: Settings,
         (("--rate", "5"), "--from-archive, --from-prefix"),
         (("--from-prefix", "x.", "--rate", "5", "--speed", "5"), "--speed, --rate"),
         (("--from-archive", "nowhere", "--rate", "5"), "nowhere: No such file"),
+        (("--from-archive", "empty", "--rate", "5"), "no record that is asked for"),
     ],
 )
 async def test_what_can_not_be_measured_is_refused(
     options: tuple[str, ...], words: str, settings: Settings, tmp_path: Path
 ) -> None:
+    with ArchiveWriter(tmp_path / "empty", Manifest(janela_archive=VERSION, partitions=1, written="now")):
+        pass
     async with Stage.open(settings, tmp_path):
-        code, out, err = await janela(settings, "measure", "replay", *options)
+        chosen = [str(tmp_path / "empty") if option == "empty" else option for option in options]
+        code, out, err = await janela(settings, "measure", "replay", *chosen)
     assert (code, out) == (2, "")
-    assert words in err
+    assert words in " ".join(err.split())

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from processor import topics
 from processor.audit.partitioner import partition_of
 from processor.settings import Settings
+from tests import batches
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import INPUTS, Stage, patience
 from tests.integration.conftest import PARTITIONS
-from tests.verbs import janela, started
+from tests.verbs import ended, janela, started
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -176,6 +178,68 @@ async def test_a_target_that_would_delete_what_is_old_is_refused(settings: Setti
         assert "retention.ms=-1" in err
         moved = await answered(settings, *command, "--times", "shifted")
         assert moved["written"] == 1
+
+
+async def test_until_leaves_nothing_out_where_records_keep_times_of_their_own(
+    settings: Settings, tmp_path: Path
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    async with Stage.open(settings, tmp_path, apply=False) as stage:
+        await made(stage._admin, settings, {"message.timestamp.type": "CreateTime", "retention.ms": "-1"})
+        for age_s in (100, 90, 10, 80, 70, 5):
+            await put(settings, f"{settings.topic_prefix}messages.inbound", now_ms - age_s * 1000)
+        found = await answered(settings, "replay", "--to-prefix", "lab.", "--until", "50s", "--dry-run")
+        everything = await answered(settings, "replay", "--to-prefix", "lab.", "--since", "99999d", "--dry-run")
+    assert (found["records"], everything["records"]) == (4, 6)
+
+
+async def test_a_record_that_nobody_can_read_costs_no_other_one(settings: Settings, tmp_path: Path) -> None:
+    """Its value has no time, so it can't keep others waiting; its header's name is not UTF-8."""
+    target, archive = elsewhere(settings), tmp_path / "a.jsonl.zst"
+    inbound = f"{settings.topic_prefix}messages.inbound"
+    async with Stage.open(settings, tmp_path), Stage.open(target, tmp_path) as lab:
+        named = batches.batch([(b"k", b"not JSON", [("name", b"x")])]).replace(b"name", b"n\xff\xfee")
+        producer = settings.connection.producer()
+        await producer.start()
+        await batches.put(producer, TopicPartition(inbound, 0), batches.compressed(named, 0, bytes))
+        await producer.stop()
+        await put(settings, inbound, time.time_ns() // 1_000_000 - HOUR_MS)
+        await put(settings, inbound, time.time_ns() // 1_000_000 - HOUR_MS + 1000)
+        assert (await answered(settings, "archive", str(archive)))["records"] == 3
+        began_s = time.monotonic()
+        assert (await answered(settings, "replay", "--to-prefix", target.topic_prefix, "--speed", "1"))["written"] == 3
+        assert time.monotonic() - began_s < 60 * patience()
+        assert sum(map(len, (await lying(lab)).values())) == 3
+
+
+async def test_another_archive_under_the_name_of_one_is_another_replay(settings: Settings, tmp_path: Path) -> None:
+    target, archive = elsewhere(settings), tmp_path / "a.jsonl.zst"
+    inbound = f"{settings.topic_prefix}messages.inbound"
+    command = ("replay", "--to-prefix", target.topic_prefix, "--from-archive", str(archive))
+    async with Stage.open(settings, tmp_path), Stage.open(target, tmp_path):
+        await put(settings, inbound, time.time_ns() // 1_000_000)
+        await answered(settings, "archive", str(archive))
+        first = await answered(settings, *command)
+        assert (first["written"], (await answered(settings, *command))["there_before"]) == (1, 1)
+        await answered(settings, "archive", str(archive))
+        code, _, err = await janela(settings, *command)
+        assert (code, "found records of another producer" in err) == (2, True)
+        again = await answered(settings, *command, "--append")
+    assert again["written"] == 1
+    assert again["replay_id"] != first["replay_id"]
+
+
+async def test_an_archive_that_sigterm_ends_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> None:
+    archive = tmp_path / "archive" / "a.jsonl.zst"
+    archive.parent.mkdir()
+    async with Stage.open(settings, tmp_path) as stage:
+        await filled(stage, 60_000)
+        process = await started(settings, "archive", str(archive))
+        await stage.until("it is being written", lambda: any(archive.parent.iterdir()), 60 * patience())
+        process.send_signal(signal.SIGTERM)
+        await ended(process)
+    assert process.returncode == 130
+    assert list(archive.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("verb", [("archive", "a.zst"), ("replay", "--to-prefix", "lab.", "--dry-run")])

@@ -22,6 +22,8 @@ MEASURE = ("measure", "replay", "--from-prefix", "prod.", "--rate", "5")
         ((*REPLAY, "--from-archive", "none.zst"), "none.zst: No such file"),
         (("replay", "--to-prefix", "here."), "it is where the records come from"),
         (("archive", "a.zst", "--pseudonyms-key", "none"), "none: "),
+        (("archive", "."), "found ., expected the name of a file"),
+        (("load", "--start", "-99999d"), "found '-99999d', expected 1970 or later"),
         (
             (*REPLAY, "--to-bootstrap-servers", "nonsense"),
             'JANELA_BOOTSTRAP_SERVERS (bootstrap_servers): found "nonsense"',

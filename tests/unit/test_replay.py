@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from processor.replay.archive import ArchiveError, ArchiveSource, ArchiveWriter,
 from processor.replay.pace import Pace
 from processor.replay.records import Span, StoredRecord, Timed, event_time_ms
 from processor.replay.selection import Selection
+from processor.replay.target import REPLAY_ID, REPLAY_SOURCE, Before
 from processor.replay.times import shifted
 
 NOW_MS = 1_795_600_000_000
@@ -54,6 +56,7 @@ def test_ranges_hold_their_begin_and_not_their_end() -> None:
         (1795373239, 1795376839),
         ("1795373239", "1795376839"),
         (1795373239123, 1795376839123),
+        ("9998-12-31T23:30:00.000Z", "9998-12-31T23:30:00.000Z"),  # nobody could read what comes of it
         ("half past six", "half past six"),
         (None, None),
     ],
@@ -91,6 +94,14 @@ def test_no_event_is_moved_beyond_the_moment_at_which_it_leaves(times: list[int]
     for number, time_ms in enumerate(order):
         leaves_ms = begin_ms + pace.due_s(number, time_ms, order[0]) * 1000
         assert time_ms + distance_ms <= leaves_ms + 1
+
+
+@pytest.mark.parametrize("speed", [1.0, 60.0])
+def test_what_has_no_time_at_the_begin_leaves_at_once_and_keeps_nobody_waiting(speed: float) -> None:
+    span = Span()
+    span.add([Timed(0, record(value=b"not JSON")), Timed(NOW_MS, record()), Timed(NOW_MS + HOUR_MS, record())])
+    assert (span.first_ms, span.last_ms) == (NOW_MS, NOW_MS + HOUR_MS)
+    assert Pace(speed=speed).due_s(0, 0, 0) == Pace(speed=speed).due_s(1, 0, NOW_MS) == 0
 
 
 def test_speed_goes_by_event_time_and_rate_by_number() -> None:
@@ -162,6 +173,13 @@ def test_an_archive_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> Non
         raise RuntimeError
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("source", [None, b"", b"x@y", b"0@"])
+def test_what_bears_our_id_and_not_where_it_comes_from_is_another_producer_s(source: bytes | None) -> None:
+    before, tp = Before(), TopicPartition("t", 0)
+    before.note(tp, {REPLAY_ID: b"one"} | ({} if source is None else {REPLAY_SOURCE: source}), b"one")
+    assert (before.foreign, before.records) == (tp, 0)
 
 
 def test_a_span_counts_by_side_and_partition() -> None:

@@ -47,6 +47,16 @@ async def test_at_a_speed_a_record_is_due_by_its_time_and_the_first_of_two_count
     assert await moments(archive, speed=2) == {"a": 0, "b": 500, "c": 2000}
 
 
+async def test_a_record_without_a_time_at_the_begin_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "day.jsonl.zst"
+    with ArchiveWriter(path, Manifest(janela_archive=VERSION, partitions=1, written="now")) as writer:
+        writer.write([StoredRecord("inbound", 0, 0, T0_MS, b"k", b'{"id":"z"}', ())])
+        for number, id_ in enumerate("abcd", 1):
+            value = json.dumps({"id": id_, "time": format_time(T0_MS + number * 1000)}).encode()
+            writer.write([StoredRecord("inbound", 0, number, T0_MS + number * 1000, b"k", value, ())])
+    assert await moments(str(path), speed=1) == {"z": 0, "a": 0, "b": 1000, "c": 2000, "d": 3000}
+
+
 async def test_at_a_rate_a_record_is_due_by_its_number(archive: str) -> None:
     assert await moments(archive, rate=10) == {"a": 0, "b": 100, "c": 300}
 

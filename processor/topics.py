@@ -245,6 +245,7 @@ _SAME = ("", _the_same)
 _JUDGES: Final[Mapping[str, tuple[str, Callable[[str, str], bool]]]] = {
     "cleanup.policy": _SAME,
     "retention.ms": _LEAST,
+    "retention.bytes": _SAME,
     "message.timestamp.type": _SAME,
     "max.compaction.lag.ms": _MOST,
     "delete.retention.ms": _LEAST,
@@ -262,8 +263,11 @@ def _configuration_problems(
     copies = topic.replication_factor
     if brokers >= REPLICATED_BROKERS_MIN and (copies is None or copies >= specification.replication.factor):
         judges["min.insync.replicas"] = _LEAST  # with fewer copies, those are the mistake
-    for key in filter(judges.get, specification.configuration):
-        (words, will_do), expected = judges[key], specification.configuration[key]
+    wanted = dict(specification.configuration)
+    if wanted.get("cleanup.policy") == "delete" and "retention.bytes" in topic.configuration:
+        wanted["retention.bytes"] = "-1"  # brokers may set one for all topics, and records go before their time
+    for key in filter(judges.get, wanted):
+        (words, will_do), expected = judges[key], wanted[key]
         found = topic.configuration.get(key)
         if found is not None and will_do(found, expected):
             continue

@@ -143,6 +143,7 @@ class _Reader:
             client_id="janela-verify",
             isolation_level="read_committed",
             enable_auto_commit=False,
+            auto_offset_reset="none",  # what goes meanwhile must not pass for lost
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
         )
         policy = settings.policy()

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -41,9 +42,17 @@ class AttendedWorker:
         return self
 
     def begin(self, environment: Mapping[str, str]) -> None:
-        """Let it begin its work, with these variables on top of our environment."""
+        """Let it begin its work, with these variables on top of our environment.
+
+        Raises:
+            WorkerError: It has ended by itself.
+        """
         if self._process.stdin:
-            print(json.dumps(dict(environment)), file=self._process.stdin, flush=True)
+            try:
+                print(json.dumps(dict(environment)), file=self._process.stdin, flush=True)
+            except BrokenPipeError:
+                self._process.wait(STOP_SECONDS)
+                self.check()
 
     def check(self) -> None:
         """Raise if it ended by itself.
@@ -65,7 +74,8 @@ class AttendedWorker:
         Raises:
             WorkerError: It did not stop as it should, and nothing else has failed.
         """
-        if has_failed := kind not in (None, asyncio.CancelledError):
+        # Where somebody has turned away from our output, nothing of the worker's has failed.
+        if has_failed := kind is not None and not issubclass(kind, asyncio.CancelledError | OSError):
             self._process.kill()  # it may have no Kafka any more to take leave of
         self._process.terminate()  # does nothing where it has ended
         try:
@@ -74,7 +84,8 @@ class AttendedWorker:
             self._process.kill()
             code = self._process.wait()
         if self._process.stdin:
-            self._process.stdin.close()
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
         if has_failed and self.log.stat().st_size:
             return
         if not has_failed and code not in (0, -signal.SIGTERM):  # by the signal itself where it was still getting ready

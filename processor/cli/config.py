@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 if TYPE_CHECKING:
     from processor.core.policy import Policy
     from processor.settings import Settings
+
+LINE_LETTERS: Final = 10_000
 
 ConfigFile = Annotated[
     Path | None,
@@ -89,9 +91,9 @@ def _print_tables(settings: "Settings", policy: "Policy", explain: bool) -> None
     from rich.table import Table
     from rich.text import Text
 
-    settings_table = Table("setting", "value", "from", box=box.SIMPLE_HEAD, title="Settings", title_justify="left")
-    if explain:
-        settings_table.add_column("what for")
+    settings_table = Table(box=box.SIMPLE_HEAD, title="Settings", title_justify="left")
+    for head in ("setting", "value", "from", *(["what for"] if explain else [])):
+        settings_table.add_column(head, overflow="fold")
     for name, described in _described(settings).items():
         is_default = described["source"] == "default"
         cells = [name, _shown(described["value"]), described["source"]]
@@ -99,11 +101,15 @@ def _print_tables(settings: "Settings", policy: "Policy", explain: bool) -> None
             cells.append(f"{described['description']} Takes {described['allowed']}.")
         settings_table.add_row(*map(Text, cells), style="dim" if is_default and not explain else None)
 
-    policy_table = Table("policy", "value", box=box.SIMPLE_HEAD, title="Policy", title_justify="left")
+    policy_table = Table(box=box.SIMPLE_HEAD, title="Policy", title_justify="left")
+    for head in ("policy", "value"):
+        policy_table.add_column(head, overflow="fold")
     for name, value in _policy_words(policy).items():
         policy_table.add_row(Text(name), Text(_shown(value)))
 
     console = Console()
+    if not console.is_terminal:
+        console.width = LINE_LETTERS  # a row is a line, so that grep finds it whole
     console.print(settings_table)
     console.print(policy_table)
 

@@ -89,11 +89,13 @@ def kafka(
             print(json.dumps(place), flush=True)
         elif not command:
             fate = "kept" if data else "not kept"
-            print(f"Kafka is ready at {broker.bootstrap_servers} ({broker.data}, {fate}). Ctrl-C stops it.")
+            print(f"Kafka is ready at {broker.bootstrap_servers} ({broker.data}, {fate}). Ctrl-C stops it.", flush=True)
         code = run_beside(broker, command) if command else _stay(broker)
     except KeyboardInterrupt:
         code = BY_SIGNAL + signal.SIGINT if command else STOPPED
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # once is enough, and data that are kept want a clean end
+            signal.signal(number, signal.SIG_IGN)
         broker.stop()
     raise typer.Exit(code)
 

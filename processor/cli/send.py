@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import sys
 import time
@@ -79,7 +80,7 @@ def send(
     if not unchecked and (key is not None or partition is not None):
         raise typer.BadParameter("--key and --partition need --unchecked")
     settings = load_settings(config_file, bootstrap_servers)
-    given = sys.stdin.buffer.read() if value == "-" else None if value is None else value.encode()
+    given = sys.stdin.buffer.read() if value == "-" else None if value is None else os.fsencode(value)
     options = {
         "type": type_,
         "channel": channel,
@@ -90,24 +91,20 @@ def send(
     }
     said = {name: word for name, word in options.items() if word is not None} | _fields(fields or [])
     if unchecked and given is not None:
-        wire, record_key = given, key or _key(_object(given, {}) | said)
+        wire, record_key = given, _encoded(key or _key(_object(given, {}) | said))
     else:
         event = _event({} if given is None else _object(given), said)
-        try:
-            wire, record_key = json.dumps(event, ensure_ascii=False).encode(), key or _key(event)
-        except UnicodeEncodeError as error:
-            half = f"half of a surrogate pair, {error.object[error.start]!a}, which no UTF-8 can hold"
-            raise typer.BadParameter(f"found {half}", param_hint="--field") from None
+        wire, record_key = _encoded(json.dumps(event, ensure_ascii=False)), _encoded(key or _key(event))
     if not unchecked:
         _check(settings, side, record_key, wire)
 
     topic = f"{settings.topic_prefix}messages.{side}"
     sent = asyncio.run(_send(settings, topic, record_key, wire, partition))
     if as_json:
-        found = {"topic": topic, "partition": sent.partition, "offset": sent.offset, "key": record_key}
+        found = {"topic": topic, "partition": sent.partition, "offset": sent.offset, "key": record_key.decode()}
         print(json.dumps(found | {"id": _object(wire, {}).get("id")}))
     else:
-        print(f"{topic} partition {sent.partition} offset {sent.offset} key {record_key}")
+        print(f"{topic} partition {sent.partition} offset {sent.offset} key {record_key.decode()}")
 
 
 def new_id() -> str:
@@ -125,6 +122,8 @@ def _fields(texts: list[str]) -> dict[str, Any]:
             found[name] = json.loads(word)
         except ValueError:
             found[name] = word
+        except RecursionError:
+            raise typer.BadParameter(f"{name} is nested too deeply", param_hint="--field") from None
     return found
 
 
@@ -159,7 +158,15 @@ def _key(event: dict[str, Any]) -> str:
     return f"{event.get('channel') or 'whatsapp'}:{event.get('business_id', '')}:{event.get('contact_id', '')}"
 
 
-def _check(settings: "Settings", side: Side, key: str, wire: bytes) -> None:
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        found = f"found {error.object[error.start]!a}, which is half of a character or none"
+        raise typer.BadParameter(f"{found}: no UTF-8 can hold it") from None
+
+
+def _check(settings: "Settings", side: Side, key: bytes, wire: bytes) -> None:
     """Read the event as a worker would; tell on stderr where it will change nothing."""
     from processor.codec.inputs import DeadLetter, InputDecoder
     from processor.core.events import Noted
@@ -167,7 +174,7 @@ def _check(settings: "Settings", side: Side, key: str, wire: bytes) -> None:
     # The key is made from the body and the partition from the key, so neither needs a look.
     decoder = InputDecoder(0, 1, (), settings.record_bytes_max, check_keys=False)
     decode = decoder.inbound if side is Side.INBOUND else decoder.outbound
-    read = decode(key.encode(), wire, time.time_ns() // 1_000_000)
+    read = decode(key, wire, time.time_ns() // 1_000_000)
     if isinstance(read, DeadLetter):
         print(f"not sent, {read.reason}: {read.message} (--unchecked sends it all the same)", file=sys.stderr)
         raise typer.Exit(2)
@@ -175,7 +182,7 @@ def _check(settings: "Settings", side: Side, key: str, wire: bytes) -> None:
         print(f"note: on messages.{side} this type counts as misplaced and changes nothing", file=sys.stderr)
 
 
-async def _send(settings: "Settings", topic: str, key: str, wire: bytes, partition: int | None) -> "RecordMetadata":
+async def _send(settings: "Settings", topic: str, key: bytes, wire: bytes, partition: int | None) -> "RecordMetadata":
     from processor.cli.cluster import partitions_of, refusals_told
     from processor.topics import ClusterError
 
@@ -192,7 +199,7 @@ async def _send(settings: "Settings", topic: str, key: str, wire: bytes, partiti
         with refusals_told(settings):
             async with asyncio.timeout(SEND_SECONDS):
                 await producer.start()
-                sent: RecordMetadata = await producer.send_and_wait(topic, wire, key.encode(), partition)
+                sent: RecordMetadata = await producer.send_and_wait(topic, wire, key, partition)
                 return sent
     except TimeoutError:
         raise ClusterError(

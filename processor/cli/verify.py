@@ -138,6 +138,8 @@ def _print_tables(verdict: "Verdict") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from processor.cli.watch import printable
+
     console, counts = Console(highlight=False, soft_wrap=True), verdict.counts
     table = Table(box=box.SIMPLE, show_header=False)
     table.add_column()
@@ -160,7 +162,7 @@ def _print_tables(verdict: "Verdict") -> None:
         words = f"{verdict.not_consumed:,} positions of the inputs are not consumed yet, and nothing of them is judged"
         console.print(Text(words, "yellow"))
     for fault in verdict.examples:
-        console.print(Text(str(fault), "red"))
+        console.print(Text(printable(str(fault)), "red"))
     if verdict.is_clean:
         console.print(Text("nothing is wrong", "bold green"))
         return

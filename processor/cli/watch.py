@@ -205,9 +205,14 @@ def line(seen: Seen) -> "Text":
 
     style = STYLES[seen.kind]
     return Text.assemble(
-        (_moment(seen.time), "dim"), "  ", (f"{seen.kind:<8}", f"bold {style}"), "  ", seen.key, "  ",
-        (_WORDS[seen.kind](seen.value.get("data", seen.value)), style),
+        (_moment(seen.time), "dim"), "  ", (f"{seen.kind:<8}", f"bold {style}"), "  ", printable(seen.key), "  ",
+        (printable(_WORDS[seen.kind](seen.value.get("data", seen.value))), style),
     )  # fmt: skip
+
+
+def printable(text: str) -> str:
+    """Write out what would move a terminal's cursor, or worse: an id may be any characters that a producer likes."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _opened(data: Mapping[str, Any]) -> str:

@@ -223,7 +223,7 @@ class EmbeddedKafka:
         node_folders = [folder.of(node) for node in range(self._nodes)]
         for node, node_folder in enumerate(node_folders):
             node_folder.mkdir(exist_ok=True)
-            properties = server_properties(cluster, node, node_folder / "log", self._props)
+            properties = server_properties(cluster, node, self._props)
             (node_folder / "server.properties").write_text(properties)
         if known is None:
             format_storage(runtime, cluster, node_folders, self._scram)

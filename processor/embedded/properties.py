@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from processor.embedded.folder import Cluster
 from processor.embedded.ports import HOST
 
 REPLICAS_MAX = 3
+LOG = "log"
+"""A node's log, below the folder that it runs in."""
 
 ONE_MACHINE = {
     "process.roles": "broker,controller",
@@ -27,7 +28,7 @@ ONE_MACHINE = {
 }
 
 
-def server_properties(cluster: Cluster, node: int, log_folder: Path, extra: Mapping[str, object]) -> str:
+def server_properties(cluster: Cluster, node: int, extra: Mapping[str, object]) -> str:
     """Compose a node's properties.
 
     `extra` go last. {port}, {control} and {extra} in them become the node's ports.
@@ -37,7 +38,7 @@ def server_properties(cluster: Cluster, node: int, log_folder: Path, extra: Mapp
         **ONE_MACHINE,
         **_replication(len(cluster.nodes)),
         "node.id": kafka_id(node),
-        "log.dirs": log_folder,
+        "log.dirs": LOG,  # not its whole path: of that, Java may read other letters, or two folders
         # Static voters: the list may name new ports at each start, and a format needs no controller to be up.
         "controller.quorum.voters": ",".join(
             f"{kafka_id(voter)}@{HOST}:{its.control}" for voter, its in enumerate(cluster.nodes)

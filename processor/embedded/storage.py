@@ -11,7 +11,7 @@ from pathlib import Path
 
 from processor.embedded.errors import EmbeddedKafkaError
 from processor.embedded.folder import Cluster
-from processor.embedded.properties import kafka_id
+from processor.embedded.properties import LOG, kafka_id
 from processor.embedded.runtime import Runtime
 from processor.embedded.security import SCRAM
 
@@ -34,7 +34,7 @@ def format_storage(
         if not scram:  # users are of one cluster, everything else in it is of them all
             runtime.keep_checkpoint(checkpoint)
     for node, folder in enumerate(folders):
-        log = folder / "log"
+        log = folder / LOG
         log.mkdir(exist_ok=True)
         if checkpoint.parent != log:
             shutil.copy(checkpoint, log / CHECKPOINT)
@@ -71,4 +71,4 @@ def _let_kafka_format(runtime: Runtime, cluster_id: str, folder: Path, scram: Se
     if run.returncode:
         said = (run.stderr or run.stdout).strip().splitlines() or ["nothing"]
         raise EmbeddedKafkaError(f"Kafka could not format {folder}; it said: {said[0]}")
-    return folder / "log" / CHECKPOINT
+    return folder / LOG / CHECKPOINT

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple, TypeVar
 
+import msgspec
+
 from processor.codec.state import StateError, decode_consents, decode_window, encode_consents, encode_window
 from processor.core.consent import Consents, Register
 from processor.core.partition import Partition
@@ -57,7 +59,7 @@ def difference(
     made_windows, made_consents, kept = dict(core.windows), dict(core.consents), 0
     if not is_whole:
         for key, window in found_windows.items():
-            if (joined := joined_windows(window, made_windows.get(key), core.clock_ms - retention_ms)) is not None:
+            if (joined := joined_windows(window, made_windows.get(key), core.clock_ms, retention_ms)) is not None:
                 kept += key not in made_windows
                 made_windows[key] = joined
         for key, both in found_consents.items():
@@ -87,15 +89,21 @@ def _changes(
     return [*(Change(topic, key, None) for key in records if key not in made), *differing]
 
 
-def joined_windows(found: Window, made: Window | None, forgotten_ms: int) -> Window | None:
+def joined_windows(found: Window, made: Window | None, clock_ms: int, retention_ms: int) -> Window | None:
     """Join a record that lay there with what came of inputs whose beginning is gone.
 
     It stays, since it knows of consents and windows that the inputs do not, unless they tell of a later message or of
     its end. A window that they first saw when it was open already has begun when the record says. One that they know
-    nothing of stays, unless it ended so long ago (`forgotten_ms`) that it must have been forgotten.
+    nothing of stays, unless it ended so long before `clock_ms` (the retention) that it must have been forgotten; where
+    its end is past, it has ended, and that was announced, though the record is from before.
     """
     if made is None:
-        return None if found.closed_at is not None and found.closed_at <= forgotten_ms else found
+        ended_ms = found.expires_at if found.closed_at is None else found.closed_at
+        if ended_ms <= clock_ms - retention_ms:
+            return None
+        if ended_ms <= clock_ms and found.closed_at is None:
+            return msgspec.structs.replace(found, closed_at=ended_ms, close_reason="expired")
+        return found
     if found.last_inbound_at >= made.last_inbound_at and found.closed_at == made.closed_at:
         return found
     answers = [at for at in (found.last_answer_at, made.last_answer_at) if at is not None]

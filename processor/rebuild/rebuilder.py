@@ -115,6 +115,7 @@ class Rebuilder:
             client_id="janela-rebuild",
             isolation_level="read_committed",
             enable_auto_commit=False,
+            auto_offset_reset="none",  # what goes meanwhile must not pass for read
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
             fetch_max_wait_ms=FETCH_WAIT_MS,
         )
@@ -138,7 +139,12 @@ class Rebuilder:
         await self._end_transactions(await self._producer.writers(written_tps(self._settings, partitions)))
         names = [self._settings.topic_prefix + name for name in INPUTS]
         committed = await self._producer.committed(names, partitions, self._on_stalled)
-        return await parts_of(self._settings, partitions, committed, self._all)
+        parts = await parts_of(self._settings, partitions, committed, self._all)
+        if [part.begins for part in parts] != [part.begins for part in self._plan.parts]:
+            raise ClusterError(
+                "the first records of the inputs have been deleted since this was planned; start it again"
+            )
+        return parts
 
     async def _on_stalled(self, committed: Committed) -> None:
         progresses = [decode_progress(metadata, unfinished_too=True) for _, metadata in committed.values()]

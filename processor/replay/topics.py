@@ -60,6 +60,7 @@ class TopicSource:
             client_id="janela-replay",
             isolation_level="read_committed",
             enable_auto_commit=False,
+            auto_offset_reset="none",  # what goes meanwhile must not pass for read
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
         )
         await consumer.start()
@@ -82,7 +83,6 @@ class TopicSource:
     async def _begin(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
         """Look up the range, and stand at its begin."""
         chosen = self._selection
-        consumer.assign(tps)
         starts = await consumer.beginning_offsets(tps)
         if not self._ends:
             self._ends = await consumer.end_offsets(tps)
@@ -96,6 +96,7 @@ class TopicSource:
             starts = {tp: self._ends[tp] if it is None else it.offset for tp, it in found.items()}
         if chosen.from_offset is not None:
             starts = {tp: max(start, chosen.from_offset) for tp, start in starts.items()}
+        consumer.assign(tps)
         for tp, start in starts.items():
             consumer.seek(tp, start)
         return dict(starts)

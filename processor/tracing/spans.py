@@ -60,7 +60,7 @@ class SpanTracer(Tracer):
         """Set the SDK up by its own environment (`OTEL_*`); nothing is sent before there is a span.
 
         Raises:
-            SettingsError: An address in the environment is none.
+            SettingsError: An address in the environment is none, or the SDK does not take a value of it.
         """
         if lines := [_no_address(name) for name in ENDPOINTS if not _is_address(os.environ.get(name, ""))]:
             raise SettingsError(lines)
@@ -69,9 +69,12 @@ class SpanTracer(Tracer):
             "service.instance.id": settings.instance_id,
             "service.version": __version__,
         }
-        resource = Resource(ours).merge(OTELResourceDetector().detect())  # the environment stands over ours
-        self._provider = TracerProvider(resource=Resource.create(resource.attributes), shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        try:
+            resource = Resource(ours).merge(OTELResourceDetector().detect())  # the environment stands over ours
+            self._provider = TracerProvider(resource=Resource.create(resource.attributes), shutdown_on_exit=False)
+            self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        except ValueError as error:
+            raise SettingsError([f"OTEL_* in the environment: {error}"]) from None
         self._tracer = self._provider.get_tracer("janela", __version__)
         self._group = settings.app_id
         self._open: dict[int, SpanTraced] = {}
@@ -246,7 +249,10 @@ def _context_of(span: Span) -> Context:
 
 
 def _is_address(text: str) -> bool:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
     return not text or (parts.scheme in ("http", "https") and bool(parts.hostname))
 
 

@@ -209,6 +209,11 @@ def test_of_three_nodes_one_may_be_killed_and_come_back() -> None:
         assert asyncio.run(read(servers, TOPIC)) == [b"one"]
 
 
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    with EmbeddedKafka(tmp_path / "área, \\ {port}") as kafka:
+        assert kafka.alive() == 1
+
+
 def test_a_node_that_is_shut_down_ends_cleanly_and_comes_back_with_its_data(tmp_path: Path) -> None:
     with EmbeddedKafka(tmp_path) as kafka:
         asyncio.run(create(kafka.bootstrap_servers, TOPIC))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from processor import topics
@@ -60,11 +59,7 @@ async def test_a_state_that_is_lost_is_rebuilt_in_its_place_and_says_nothing_of_
         await stage.until_consumed(READY_S)
         before, said = await states(stage), await stage.ends(*OUTPUTS)
         first.kill()
-        admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
-        await admin.start()
-        await admin.delete_topics([stage.names[name] for name in STATES])
-        await admin.close()
-    await until_applied(by_event)
+        await made_anew(stage, *STATES)
     (folder := tmp_path / "rebuilt").mkdir()
     since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     anew = by_event.model_copy(update={"app_id": f"{settings.app_id}.rebuilt", "effects_from": since})
@@ -76,14 +71,19 @@ async def test_a_state_that_is_lost_is_rebuilt_in_its_place_and_says_nothing_of_
     assert all(not [record for record in again[tp] if record.offset >= said[tp]] for tp in said)
 
 
-async def until_applied(settings: Settings) -> None:
-    """Create the topics that are missing: what was just deleted may be there for a moment more."""
+async def made_anew(stage: Stage, *names: str) -> None:
+    """Delete topics, and create them again: what was just deleted may be there for a moment more."""
+    gone = {stage.names[name] for name in names}
     give_up_s = time.monotonic() + 60
-    while problems := await topics.check(settings):
+    async with topics.asking(stage.settings) as admin:
+        await admin.delete_topics(list(gone))
+        while gone & set(await admin.list_topics()):
+            assert time.monotonic() < give_up_s, gone
+            await asyncio.sleep(0.1)
+    while problems := await topics.check(stage.settings):
         assert time.monotonic() < give_up_s, problems
-        await asyncio.sleep(0.5)
         with suppress(KafkaError):
-            await topics.apply(settings)
+            await topics.apply(stage.settings)
 
 
 async def states(stage: Stage) -> dict[str, dict[bytes, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.errors import KafkaError
 
 from processor import topics
 from processor.audit.partitioner import partition_of
@@ -24,7 +25,7 @@ from processor.stream.engine import EXIT_REFUSED
 from processor.topics import ClusterError
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import INPUTS, Stage
-from tests.integration.test_rebuild import READY_S, STATES, states, until_applied
+from tests.integration.test_rebuild import READY_S, STATES, made_anew, states
 from tests.integration.test_replay import answered
 from tests.verbs import janela, typed
 
@@ -49,13 +50,6 @@ async def worked(stage: Stage, seed: int = 11, events: int = 5_000) -> None:
     await stage.evict(worker)
 
 
-async def lose(stage: Stage, *names: str) -> None:
-    """Delete state topics, and make them again."""
-    async with topics.asking(stage.settings) as admin:
-        await admin.delete_topics([stage.names[name] for name in names])
-    await until_applied(stage.settings)
-
-
 async def spoil(stage: Stage, records: Mapping[bytes, bytes | None], name: str = "window-state") -> int:
     """Write records over those of the state, each on its key's partition; gives how many."""
     places = {it.key: tp.partition for tp, found in (await stage.records(name)).items() for it in found}
@@ -75,7 +69,7 @@ async def test_state_that_was_lost_is_rebuilt_record_by_record_and_the_workers_g
     async with stage_of(settings) as stage:
         await worked(stage)
         before, said, offsets = await states(stage), await stage.ends(*OUTPUTS), await stage.committed()
-        await lose(stage, *lost)
+        await made_anew(stage, *lost)
 
         told = await answered(settings, "rebuild", "--yes")
 
@@ -119,7 +113,7 @@ async def test_the_inputs_are_applied_in_the_order_in_which_they_were_taken_and_
         await stage.evict(worker)
         before = await states(stage)
         assert before["window-state"][key]["last_answer_at"] is None
-        await lose(stage, *STATES)
+        await made_anew(stage, *STATES)
         await answered(settings, "rebuild", "--yes")
         assert await states(stage) == before
 
@@ -140,7 +134,7 @@ async def test_a_rebuild_that_is_killed_is_started_again_and_no_worker_takes_wha
     async with stage_of(settings) as stage:
         await worked(stage, events=3_000)
         before, said = await states(stage), await stage.ends(*OUTPUTS)
-        await lose(stage, *STATES)
+        await made_anew(stage, *STATES)
         code, _, err = await janela(settings, "rebuild", "--yes", failpoint=f"{place}:{times}")
         assert code == KILLED, err
         if is_begun:
@@ -197,7 +191,7 @@ async def test_a_state_of_many_records_is_written_in_several_transactions(
     async with stage_of(settings) as stage:
         await worked(stage)
         before = await states(stage)
-        await lose(stage, *STATES)
+        await made_anew(stage, *STATES)
         told: list[tuple[int, int]] = []
         work = Rebuilder(
             settings, await plan(settings, None), lambda _, done, total: told.append((done, total)), writes=True
@@ -215,7 +209,7 @@ async def test_while_a_worker_is_in_the_group_nothing_is_written_also_where_it_c
 ) -> None:
     async with stage_of(settings) as stage:
         await worked(stage, events=1_000)
-        await lose(stage, *STATES)
+        await made_anew(stage, *STATES)
         made = await plan(settings, None)
         worker = stage.worker("late")
 
@@ -260,6 +254,34 @@ async def test_where_inputs_are_gone_it_says_since_when_and_keeps_what_is_record
         assert (told["changed"], told["unreadable"]) == (1, 1)
         assert told["kept"] > 0
         assert len(told["incomplete"]) == 4
+
+
+@pytest.mark.parametrize("is_marked", [False, True], ids=["before it is marked", "after it is marked"])
+async def test_inputs_that_go_while_it_runs_are_not_taken_for_read(
+    is_marked: bool, settings: Settings, stage_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage_of(settings) as stage:
+        await worked(stage, events=1_000)
+        before = await states(stage)
+        ends = await stage.ends(*INPUTS.values())
+        work = Rebuilder(settings, await plan(settings, None), lambda *_: None, writes=True)
+        mark = work._mark
+
+        async def delete() -> None:
+            async with topics.asking(settings) as admin:
+                await admin.delete_records({tp: RecordsToDelete(before_offset=end // 2) for tp, end in ends.items()})
+
+        async def marked(parts: Any) -> None:
+            await mark(parts)
+            await delete()
+
+        if is_marked:
+            monkeypatch.setattr(work, "_mark", marked)
+        else:
+            await delete()
+        with pytest.raises(KafkaError if is_marked else ClusterError):
+            _ = [outcome async for outcome in work.run()]
+        assert await states(stage) == before
 
 
 async def test_what_makes_a_rebuild_impossible_is_said_in_one_line(settings: Settings, stage_of: Any) -> None:

@@ -90,6 +90,16 @@ def test_config_shows_each_setting_with_its_value_and_source(
     assert ["enforcement", "enforce"] in rows  # the policy's
 
 
+def test_config_gives_a_row_in_one_line_where_nobody_looks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = ",".join(f"kafka-broker-{n}.prod.example.internal:9092" for n in range(9))
+    monkeypatch.setenv("JANELA_BOOTSTRAP_SERVERS", servers)
+    assert exit_code("config") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["bootstrap_servers", servers, "environment", "JANELA_BOOTSTRAP_SERVERS"] in rows
+
+
 def test_config_explains_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("config", "--explain") == 0
     assert "a whole number from 5 to 1000" in " ".join(capsys.readouterr().out.split())

@@ -1,5 +1,6 @@
 """`janela send`, as far as it goes without a broker: what it refuses, and in which words."""
 
+import os
 import re
 
 import pytest
@@ -52,6 +53,7 @@ def test_what_would_be_a_dead_letter_is_not_sent(
         ("outbound", "--type", "template", *WHO, "--field", "category=utility"),
         ("outbound", "--type", "status", *WHO, "--field", "status=read"),
         ("inbound", "--unchecked", "--value", "not json", "--key", "whatsapp:1:2"),
+        ("inbound", "--unchecked", "--value", os.fsdecode(b"\xff\xfe"), "--key", "whatsapp:1:2"),
     ],
 )
 def test_what_may_be_sent_is_held_up_by_the_broker_alone(
@@ -69,7 +71,9 @@ def test_what_may_be_sent_is_held_up_by_the_broker_alone(
         (("inbound", "--type", "text", *WHO, "--field", "name"), "'name' is not NAME=VALUE"),
         (("inbound", "--type", "text", *WHO, "--key", "whatsapp:1:2"), "need --unchecked"),
         (("inbound", "--value", "[1]"), "not a JSON object"),
-        (("inbound", "--type", "text", *WHO, "--field", 'text="\\ud800"'), "half of a surrogate pair"),
+        (("inbound", "--type", "text", *WHO, "--field", 'text="\\ud800"'), "half of a character or none"),
+        (("inbound", "--type", "text", *WHO, "--field", f"text={'[' * 50_000}"), "nested too deeply"),
+        (("inbound", "--unchecked", "--value", '{"contact_id":"\\ud800"}'), "half of a character or none"),
         (("sideways",), "sideways"),
     ],
 )

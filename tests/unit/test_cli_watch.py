@@ -91,6 +91,13 @@ def test_a_rejection_says_why_since_when_and_what_to_do_instead() -> None:
     assert what == "text out-1: window-closed, closed for 1h30m; send-template"
 
 
+def test_an_id_moves_no_cursor() -> None:
+    opened = event(1, 47)
+    opened["data"] = {"expires_at": opened["time"], "cause": {"id": "\x1b[2J\nx", "type": "text"}}
+    (seen,) = in_order(fetch(record("window-opened", 0, opened)), KINDS)
+    assert line(seen).plain.endswith("by text \\x1b[2J\\nx")
+
+
 def test_a_tombstone_reads_as_forgotten() -> None:
     (seen,) = in_order(fetch(record("window-state", 0, None)), KINDS)
     assert line(seen).plain.endswith("state     whatsapp:1:2  forgotten")

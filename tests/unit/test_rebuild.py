@@ -67,7 +67,7 @@ def test_a_record_that_differs_or_cannot_be_read_is_written_and_one_that_says_th
 
 
 def test_a_record_of_which_nothing_came_is_taken_out_unless_its_inputs_are_gone() -> None:
-    window, consents = encode_window(OPEN, 3), encode_consents(Consents(Register(True, 5)))
+    window, consents = encode_window(Window(990, 1_090, 990), 3), encode_consents(Consents(Register(True, 5)))
     whole = difference(state(), {KEY: window}, {KEY: consents}, 1_000, is_whole=True)
     assert [(it.topic, it.value) for it in whole.changes] == [("window-state", None), ("consent-state", None)]
     assert whole.changes[0].encoded(1) is None
@@ -89,16 +89,19 @@ CLOSED = Window(10, 110, 30, None, 110, "expired")
         (Window(10, 110, 10, 20), Window(120, 220, 120, 125), Window(120, 220, 120, 125)),  # another window
         (Window(10, 130, 30), Window(30, 130, 30, None, 130, "expired"), Window(10, 130, 30, None, 130, "expired")),
         (CLOSED, None, CLOSED),
+        (Window(10, 110, 30), None, CLOSED),  # its end was announced, and must not be again
+        (Window(10, 116, 30), None, Window(10, 116, 30)),
     ],
 )
 def test_a_record_is_joined_with_what_inputs_say_whose_beginning_is_gone(
     found: Window, made: Window | None, joined: Window
 ) -> None:
-    assert joined_windows(found, made, forgotten_ms=109) == joined
+    assert joined_windows(found, made, clock_ms=115, retention_ms=6) == joined
 
 
-def test_a_window_that_must_have_been_forgotten_is_not_kept() -> None:
-    assert joined_windows(CLOSED, None, forgotten_ms=110) is None
+@pytest.mark.parametrize("found", [CLOSED, Window(10, 110, 30)])
+def test_a_window_that_must_have_been_forgotten_is_not_kept(found: Window) -> None:
+    assert joined_windows(found, None, clock_ms=116, retention_ms=6) is None
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ def test_state_that_is_not_only_compacted_is_an_error(name: str, policy: str) ->
         ("acme.messages.inbound", "retention.ms", "3600000"),
         ("acme.dead-letters", "retention.ms", "604800000"),
         ("acme.window-opened", "cleanup.policy", "compact"),
+        ("acme.messages.inbound", "retention.bytes", "1073741824"),
         ("acme.messages.outbound", "message.timestamp.type", "CreateTime"),
         ("acme.window-state", "max.compaction.lag.ms", "9223372036854775807"),
         ("acme.window-state", "delete.retention.ms", "86400000"),
@@ -116,6 +117,8 @@ def test_what_may_lose_records_or_let_time_be_moved_is_a_warning(name: str, key:
     ("name", "key", "value"),
     [
         ("acme.messages.inbound", "retention.ms", "-1"),
+        ("acme.messages.inbound", "retention.bytes", "-1"),
+        ("acme.window-state", "retention.bytes", "1073741824"),
         ("acme.messages.inbound", "retention.ms", "1209600000"),
         ("acme.window-state", "segment.bytes", "1073741824"),
         ("acme.window-state", "max.compaction.lag.ms", "3600000"),

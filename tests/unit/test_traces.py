@@ -182,6 +182,24 @@ def test_an_address_that_is_none_is_refused_in_one_line(monkeypatch: pytest.Monk
     assert line.startswith('OTEL_EXPORTER_OTLP_ENDPOINT: found "collector:4318"; allowed: the URL of a collector')
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "5000"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"),
+    ],
+)
+def test_what_the_sdk_does_not_take_is_refused_in_one_line(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        create_tracer(SETTINGS)
+    (line,) = refused.value.lines
+    assert line.startswith("OTEL_")
+
+
 # ------------------------------------------------------------------------------------------------------------- spans
 
 

@@ -192,7 +192,8 @@ class _Reader:
             schedule=schedule,
         )
         found = Found(partition, records, written, cut.sequence if is_moving else None, schedule)
-        verdict.add(until_cut(found, cut.end) if is_moving else found, expected, self._terms)
+        until = until_cut(found, cut.end) if is_moving else found
+        await asyncio.to_thread(verdict.add, until, expected, self._terms)  # minutes, for millions of records
         verdict.not_consumed += lag
 
     def _tps(self, partition: int, *names: str) -> list[TopicPartition]:

@@ -17,6 +17,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import ConnectionGroup, CoordinationType
+from aiokafka.consumer import consumer as consumer_module
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import TopicPartitionState
 from aiokafka.producer import sender
@@ -146,6 +147,7 @@ async def test_clients_keep_what_we_reach_for_under_the_names_that_it_had() -> N
         (TopicPartitionState, "seek has_valid_position"),
         (fetcher.PartitionRecords, "_consumer_record"),
         (fetcher, "MemoryRecords"),
+        (consumer_module, "Fetcher"),
         (
             DefaultRecordBatch,
             "magic compression_type base_offset next_offset producer_id is_control_batch is_transactional validate_crc",
@@ -155,6 +157,24 @@ async def test_clients_keep_what_we_reach_for_under_the_names_that_it_had() -> N
     assert missing == []
     await consumer.stop()
     await producer.stop()
+
+
+@pytest.mark.parametrize("is_assigned", [False, True], ids=["aiokafka's own waits for ever", "or is cancelled"])
+async def test_a_consumer_is_stopped_while_a_request_of_its_waits_for_the_next_try(
+    is_assigned: bool, kafka: Kafka, topic_prefix: str
+) -> None:
+    consumer = Connection(kafka.bootstrap_servers).consumer()
+    await consumer.start()
+    if is_assigned:
+        consumer.assign([TopicPartition(f"{topic_prefix}none", 0)])
+        await asyncio.sleep(0.2)
+    requests = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3)]
+    consumer._fetcher._pending_tasks.update(requests)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await consumer.stop()
+    assert all(request.cancelled() for request in requests)
+    assert not any(link.connected() for link in consumer._client._conns.values())
 
 
 # ------------------------------------------------------------------------------------------------------- transactions

@@ -167,8 +167,9 @@ class TransactionalProducer:
     async def _fetch(self, request: protocol.ExactRequest) -> Committed | None:
         """Ask for offsets; None where the answer has to be waited for."""
         client = self._kafka.client
-        node = await client.coordinator_lookup(CoordinationType.GROUP, self._group)
         try:
+            # any broker of the metadata is asked, also one that is dead
+            node = await client.coordinator_lookup(CoordinationType.GROUP, self._group)
             response = await client.send(node, request, group=ConnectionGroup.COORDINATION)
         except KafkaError as error:
             if not error.retriable:
@@ -232,7 +233,17 @@ def _failure(delivery: "asyncio.Future[object]") -> BaseException | None:
 
 
 async def end_transaction_of(connection: Connection, transactional_id: str, timeout_ms: int) -> None:
-    """End the transaction that a worker which is gone left open, by starting a producer in its name."""
+    """End the transaction that a worker which is gone left open, by starting a producer in its name.
+
+    Raises:
+        TransactionError: Its coordinator did not get it done in twice the time-out of a transaction.
+        KafkaError: The cluster does not answer, or refuses to.
+    """
     successor = connection.producer(transactional_id=transactional_id, transaction_timeout_ms=timeout_ms)
-    await successor.start()
-    await successor.stop()
+    try:
+        async with asyncio.timeout(timeout_ms / 1000 * 2):
+            await successor.start()
+    except TimeoutError:
+        raise TransactionError(f"the transaction that {transactional_id} left open can't be ended") from None
+    finally:
+        await successor.stop()

@@ -21,6 +21,8 @@ WRITTEN: Final = ("window-opened", "window-expiring", "window-closed", "send-acc
 """Topics whose records tell of the rounds in which the inputs were taken."""
 STATES: Final = ("window-state", "consent-state")
 _FIRST_RECORD_S: Final = 5
+_COORDINATOR_S: Final = 30
+"""How long a cluster may take to choose who speaks of the group."""
 
 Pair = tuple[int, int]
 """Offsets of the two inputs, inbound first."""
@@ -120,7 +122,7 @@ async def refuse_members(settings: Settings) -> None:
     Raises:
         ClusterError: Somebody is.
     """
-    if members := await clients_of(settings.connection, settings.app_id):
+    if members := await clients_of(settings.connection, settings.app_id, within_s=_COORDINATOR_S):
         raise ClusterError(
             f"group {settings.app_id}: found {len(members)} workers in it ({', '.join(sorted(members))}), expected"
             " none; stop them (one that died, or is a static member, leaves with its session)"

@@ -108,15 +108,18 @@ class Assignment:
         engine = self._engine
         topics = [engine.names["messages.inbound"], engine.names["messages.outbound"]]
         starting: dict[int, tuple[Progress | None, tuple[int, int]]] = {}
+        there: dict[TopicPartition, range] = {}
         staying = [partition for partition in self.partitions if partition in kept]
         # those that stay come first: a transaction that is open on the others does not hold them up
         for partitions in staying, [partition for partition in self.partitions if partition not in kept]:
             on_stalled = partial(self._on_stalled, partitions)
             committed = await engine.producer.committed(topics, partitions, on_stalled) if partitions else {}
-            starts = await engine.log_reader.starts(TopicPartition(it, n) for it in topics for n in partitions)
+            tps = [TopicPartition(it, n) for it in topics for n in partitions]
+            starts, ends = await engine.log_reader.starts(tps), (await engine.log_reader.ends(tps)).offsets
+            there |= {tp: range(starts[tp], ends[tp] + 1) for tp in tps}
             for partition in partitions:
                 progress = self._progress(committed, topics, partition)
-                positions = self._positions(committed, starts, [TopicPartition(it, partition) for it in topics])
+                positions = self._positions(committed, there, [TopicPartition(it, partition) for it in topics])
                 owner = kept.get(partition)
                 if owner is not None and progress is not None and owner.token == progress.token:
                     self._publish(owner, positions)
@@ -136,8 +139,7 @@ class Assignment:
             if progress is None and state.records and engine.settings.on_lost_offsets == "stop":
                 if await engine.producer.committed(topics, [partition], partial(self._on_stalled, [partition])):
                     raise IllegalGenerationError(f"another worker has begun partition {partition} meanwhile")
-                tps = [TopicPartition(topic, partition) for topic in topics]
-                raise self._lost_offsets({}, tps, dict(zip(tps, positions, strict=True)))
+                raise self._lost_offsets({}, [TopicPartition(topic, partition) for topic in topics], there)
             self._publish(self._owner(partition, progress, state), positions)
         engine.on_restored(time.monotonic() - self.began_s)
         log.info("stream.restored", generation=self.membership.generation, partitions=len(starting))
@@ -160,24 +162,23 @@ class Assignment:
         return progress
 
     def _positions(
-        self, committed: Committed, starts: dict[TopicPartition, int], tps: list[TopicPartition]
+        self, committed: Committed, there: dict[TopicPartition, range], tps: list[TopicPartition]
     ) -> tuple[int, int]:
         """Give the offsets to go on from: the committed ones, or the log's start where nothing was ever committed."""
-        lost = [tp for tp in tps if tp not in committed or committed[tp][0] < starts[tp]]
-        if not lost:
-            return committed[tps[0]][0], committed[tps[1]][0]
-        if self._engine.settings.on_lost_offsets == "stop" and any(tp in committed for tp in tps):
-            raise self._lost_offsets(committed, tps, starts)
-        first, second = (max(committed[tp][0], starts[tp]) if tp in committed else starts[tp] for tp in tps)
+        found = [committed[tp][0] if tp in committed and committed[tp][0] in there[tp] else None for tp in tps]
+        if None in found and self._engine.settings.on_lost_offsets == "stop" and any(tp in committed for tp in tps):
+            raise self._lost_offsets(committed, tps, there)
+        first, second = (there[tp].start if it is None else it for it, tp in zip(found, tps, strict=True))
         return first, second
 
     def _lost_offsets(
-        self, committed: Committed, tps: list[TopicPartition], starts: dict[TopicPartition, int]
+        self, committed: Committed, tps: list[TopicPartition], there: dict[TopicPartition, range]
     ) -> TakeOverError:
         found = ", ".join(f"{tp.topic} {committed[tp][0] if tp in committed else 'none'}" for tp in tps)
+        logs = " and ".join(f"{there[tp].start} to {there[tp].stop - 1}" for tp in tps)
         return TakeOverError(
-            f"partition {tps[0].partition}: found committed offsets {found} where the logs begin at {starts[tps[0]]}"
-            f" and {starts[tps[1]]}{'' if committed else ' and window-state is not empty'}, expected offsets that"
+            f"partition {tps[0].partition}: found committed offsets {found} where the logs reach from"
+            f" {logs}{'' if committed else ' and window-state is not empty'}, expected offsets that"
             " can be read from; JANELA_ON_LOST_OFFSETS=restart goes on from the logs' start with the state as it is"
             " (some events may be repeated, with the same ids)"
         )

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from processor import topics
 from processor.failpoints import failpoint
 from processor.kafka.clock import BrokerClock
-from processor.kafka.group import clients_of
+from processor.kafka.group import is_gone
 from processor.kafka.log import LogReader
 from processor.kafka.producer import TransactionalProducer, TransactionError, end_transaction_of
 from processor.settings import Settings
@@ -180,8 +180,7 @@ class Engine:
 
     async def end_transaction_of(self, writer: str) -> None:
         """End the open transaction of a worker that is gone; leaves one alone that is still in the group."""
-        members = await clients_of(self.connection, self.settings.app_id)
-        if writer in members or writer == self.transactional_id:
+        if writer == self.transactional_id or not await is_gone(self.connection, self.settings.app_id, writer):
             return
         log.info("stream.open-transaction-ended", writer=writer)
         self.watcher.on_transaction_ended()

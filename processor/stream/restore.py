@@ -68,7 +68,7 @@ class Restorer:
         """
         consumer = self._connection.consumer(
             isolation_level="read_committed", max_partition_fetch_bytes=4 * 1024 * 1024, enable_auto_commit=False,
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            fetch_max_wait_ms=_FETCH_WAIT_MS, auto_offset_reset="none",
         )  # fmt: skip
         await consumer.start()
         try:
@@ -86,8 +86,10 @@ class Restorer:
         tps = {partition: [TopicPartition(topic, partition) for topic in topics] for partition in partitions}
         every = [tp for pair in tps.values() for tp in pair]
         ends = (await self._log_reader.ends(every)).offsets
+        starts = await self._log_reader.starts(every)
         consumer.assign(every)
-        await consumer.seek_to_beginning(*every)
+        for tp, start in starts.items():
+            consumer.seek(tp, start)
         failpoint("restore-begun")
         raw: dict[TopicPartition, dict[bytes, tuple[int, bytes]]] = {tp: {} for tp in every}
         states = {partition: RestoredState() for partition in partitions}

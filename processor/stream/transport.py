@@ -107,7 +107,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._coordinator.check_errors()
         with fetcher._subscriptions.fetch_context():
             if not (carriers := self._take(fetcher)):
-                await asyncio.wait([fetcher._create_fetch_waiter()], timeout=timeout)
+                waiter = fetcher._create_fetch_waiter()
+                await asyncio.wait([waiter], timeout=timeout)
+                waiter.cancel()  # the fetcher would keep it until something comes, and in quiet hours many of them
                 carriers = self._take(fetcher)
         return carriers
 
@@ -171,9 +173,12 @@ class Consumer(driver.Consumer):
         asyncio.run_coroutine_threadsafe(work, self._thread.thread_loop)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        if not self.flow_active:
-            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
         try:
+            while not (self.flow_active or self.should_stop):
+                await self.wait_first(self.can_resume_flow, timeout=1.0)  # type: ignore[arg-type]
+                # an error of the group that nobody hears is waited with for ever, and no rejoin is tried
+                if not self.should_stop:
+                    await self._thread.call_thread(self._thread._ensure_consumer()._coordinator.check_errors)
             carriers = [] if self.should_stop else await self._thread.call_thread(self._thread.fetch, 0.2)
         except KafkaError as error:  # a right that was taken away, as a rule
             cast("App", self.app).engine.fail(error)

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import faust
@@ -20,6 +21,7 @@ from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.consumer import consumer as consumer_module
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import TopicPartitionState
+from aiokafka.errors import CoordinatorLoadInProgressError, NodeNotReadyError
 from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
@@ -34,6 +36,7 @@ from processor.kafka import protocol
 from processor.kafka.batch import Batch
 from processor.kafka.connection import Connection
 from processor.kafka.fetched import FetchedRecords
+from processor.kafka.group import clients_of, is_gone
 from processor.kafka.producer import Committed, TransactionalProducer, TransactionError
 from processor.kafka.protocol import ExactRequest, Membership
 from processor.settings import Settings
@@ -281,6 +284,40 @@ async def test_offsets_and_what_stands_beside_them_are_read_back_as_committed(me
     await member.commit(producer, 7)
     assert await member.committed(producer) == {member.tp: (7, "beside 7")}
     assert await member.seen() == 1
+
+
+async def test_offsets_are_asked_for_again_where_the_broker_that_was_asked_for_the_coordinator_is_away(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = await member.producer()
+    await member.commit(producer, 7)
+    client = producer._kafka.client
+    lookup, asked = client.coordinator_lookup, list[Any]()
+
+    async def sometimes(*what: Any) -> Any:
+        asked.append(what)
+        if len(asked) < 3:
+            raise NodeNotReadyError
+        return await lookup(*what)
+
+    monkeypatch.setattr(client, "coordinator_lookup", sometimes)
+    assert await member.committed(producer) == {member.tp: (7, "beside 7")}
+    assert len(asked) == 3
+
+
+async def test_a_group_that_nobody_can_speak_of_for_the_moment_is_not_taken_for_empty(
+    member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = Connection(member.bootstrap_servers)
+    assert await is_gone(connection, member.group, "w")
+
+    async def loading(*_: Any) -> list[Any]:
+        return [SimpleNamespace(groups=[(CoordinatorLoadInProgressError.errno, "g", "", "", "", [])])]
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "describe_consumer_groups", loading)
+    with pytest.raises(CoordinatorLoadInProgressError):
+        await clients_of(connection, member.group, within_s=0.3)
+    assert not await is_gone(connection, member.group, "w")
 
 
 async def test_each_transaction_has_an_epoch_of_its_own(member: Member) -> None:

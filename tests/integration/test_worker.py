@@ -27,6 +27,7 @@ from processor.settings import Settings
 from processor.stream.engine import EXIT_REFUSED
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog, hostile
 from tests.chaos.harness import INPUTS, Stage, Worker, environment, patience
+from tests.integration.test_rebuild import made_anew
 from tests.kafka import Kafka
 
 pytestmark = pytest.mark.timeout(300)
@@ -236,7 +237,23 @@ async def test_committed_offsets_below_the_begin_of_the_log_are_refused_and_not_
             await admin.close()
         told = await refusal(stage.worker("w"))
         assert f"partition 0: found committed offsets {inbound.topic} 1, " in told
-        assert "where the logs begin at 3 and 0" in told
+        assert "where the logs reach from 3 to 4 and 0 to 0" in told
+        worker = stage.worker("again", on_lost_offsets="restart")
+        await stage.until_consumed(READY_S)
+        await stopped(worker)
+
+
+async def test_committed_offsets_beyond_the_end_of_the_log_are_refused_and_not_waited_for(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """A topic that was made anew: what comes on it next must not be passed over until there is as much."""
+    async with Stage.open(settings, tmp_path) as stage:
+        await committed_state(stage, settings.app_id)
+        await made_anew(stage, "messages.inbound")
+        told = await refusal(stage.worker("w"))
+        assert "where the logs reach from 0 to 0 and 0 to 0" in told
+        contact = contact_on(0)
+        await stage.preload([said("inbound", contact, now_ms(), "m9", 0)])
         worker = stage.worker("again", on_lost_offsets="restart")
         await stage.until_consumed(READY_S)
         await stopped(worker)

@@ -197,8 +197,8 @@ class ConsumerClient:
     def assign(self, tps: list[TopicPartition]) -> None:
         self._positions = dict.fromkeys(tps, 0)
 
-    async def seek_to_beginning(self, *tps: TopicPartition) -> None:
-        await asyncio.sleep(0)
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        self._positions[tp] = offset
 
     async def position(self, tp: TopicPartition) -> int:
         return self._positions[tp]

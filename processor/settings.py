@@ -231,8 +231,8 @@ class Settings(Access, BaseSettings):
     """When a worker that has input and commits nothing ends itself (s); longer than both time-outs above.
     Default: nothing that goes well takes a minute."""
     on_lost_offsets: Literal["stop", "restart"] = "stop"
-    """What to do where committed offsets are gone or lie before the log's start; restart: go on from its
-    start. Default: a loss is for a person to judge."""
+    """What to do where committed offsets are gone, or lie before the log's start or beyond its end;
+    restart: go on from its start. Default: a loss is for a person to judge."""
     ops_address: Address = "127.0.0.1:9464"
     """Where /livez, /readyz and /metrics answer; empty: nowhere. Default: this machine alone; where another worker
     has the address, this one goes on without, unless the address was chosen."""

@@ -144,18 +144,14 @@ class Trouble:
 
 
 async def judged(settings: Settings) -> list[dict[str, Any]]:
-    """Hold each partition against the rules, two at a time and each in a process: millions of records are all work."""
-    two = asyncio.Semaphore(2)
-
-    async def verdict_on(partition: int) -> dict[str, Any]:
-        async with two:
-            process = await started(settings, "verify", "--partition", str(partition), "--json")
-            out, err = await process.communicate()
+    """Hold each partition against the rules, in a process of its own: an hour's take gigabytes, which go with it."""
+    verdicts: list[dict[str, Any]] = []
+    for partition in range(PARTITIONS):
+        process = await started(settings, "verify", "--partition", str(partition), "--json")
+        out, err = await process.communicate()
         assert process.returncode in (0, 1), err.decode()
-        verdict: dict[str, Any] = json.loads(out)
-        return verdict
-
-    return list(await asyncio.gather(*map(verdict_on, range(PARTITIONS))))
+        verdicts.append(json.loads(out))
+    return verdicts
 
 
 async def test_hours_of_mild_chaos_lose_nothing_and_a_worker_takes_no_more_than_before(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from processor.settings import Settings
 
 LINE_LETTERS: Final = 10_000
+"""As wide as a row may get where nobody looks at a terminal."""
 
 ConfigFile = Annotated[
     Path | None,

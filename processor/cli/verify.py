@@ -49,6 +49,8 @@ def verify(
     where idle time moved the clock (JANELA_CLOCK=live). Whether a worker was free to do so is judged by the
     timestamps of the inputs: --skew is how much the clocks may have differed, by default JANELA_TIMER_GRACE_MS.
 
+    One partition is judged after the other, with all its records in memory: gigabytes, where there are millions.
+
     Examples:
         janela verify
         janela verify --partition 0 --partition 7 --examples 20

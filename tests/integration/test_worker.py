@@ -27,7 +27,6 @@ from processor.settings import Settings
 from processor.stream.engine import EXIT_REFUSED
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog, hostile
 from tests.chaos.harness import INPUTS, Stage, Worker, environment, patience
-from tests.integration.test_rebuild import made_anew
 from tests.kafka import Kafka
 
 pytestmark = pytest.mark.timeout(300)
@@ -157,7 +156,7 @@ async def test_a_window_state_that_is_not_compacted_is_refused(settings: Setting
 # ---------------------------------------------------------------------------------------- refusals by what is committed
 
 
-async def committed_state(stage: Stage, app_id: str, partitions: int = PARTITIONS) -> None:
+async def committed_state(stage: Stage, app_id: str, partitions: int = PARTITIONS, applied: int = 1) -> None:
     """Leave what a worker leaves that had applied a message on each partition: a window, and committed offsets."""
     settings = stage.settings
     at_ms = now_ms() - HOUR_MS
@@ -167,7 +166,9 @@ async def committed_state(stage: Stage, app_id: str, partitions: int = PARTITION
     for partition, contact in enumerate(contacts):
         await produce(stage, partition, f"whatsapp:15550001:{contact}".encode(), encode_window(window, 2))
     progress = encode_progress(Progress(at_ms, 2, partitions, "00.1", f"{app_id}-gone"))
-    offsets = {tp: OffsetAndMetadata(int(tp.topic.endswith("inbound")), progress) for tp in stage.tps(*INPUTS.values())}
+    offsets = {
+        tp: OffsetAndMetadata(applied * tp.topic.endswith("inbound"), progress) for tp in stage.tps(*INPUTS.values())
+    }
     member = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers, group_id=app_id, enable_auto_commit=False)
     await member.start()
     try:
@@ -246,16 +247,19 @@ async def test_committed_offsets_below_the_begin_of_the_log_are_refused_and_not_
 async def test_committed_offsets_beyond_the_end_of_the_log_are_refused_and_not_waited_for(
     settings: Settings, tmp_path: Path
 ) -> None:
-    """A topic that was made anew: what comes on it next must not be passed over until there is as much."""
+    """A log has lost its tail: what comes on it next must not be passed over until there is as much as there was."""
     async with Stage.open(settings, tmp_path) as stage:
-        await committed_state(stage, settings.app_id)
-        await made_anew(stage, "messages.inbound")
+        await committed_state(stage, settings.app_id, applied=1000)
         told = await refusal(stage.worker("w"))
-        assert "where the logs reach from 0 to 0 and 0 to 0" in told
-        contact = contact_on(0)
-        await stage.preload([said("inbound", contact, now_ms(), "m9", 0)])
+        assert "partition 0: found committed offsets" in told
+        assert "where the logs reach from 0 to 1 and 0 to 0" in told
         worker = stage.worker("again", on_lost_offsets="restart")
-        await stage.until_consumed(READY_S)
+
+        async def gone_on() -> bool:
+            committed = await stage.committed()
+            return all(committed[tp] == 1 for tp in stage.tps("messages.inbound"))
+
+        await stage.until("it has gone on from the log's start", gone_on, READY_S)
         await stopped(worker)
 
 

@@ -1,15 +1,15 @@
 """The rules of customer-service windows, told once more and as plainly as possible: the referee.
 
-`run` takes everything that lies on one partition of the two input topics and says what must come out of it:
+A `Fold` takes everything that lies on one partition of the two input topics and says what must come out of it:
 when event time alone moves the clock, or in the rounds that a worker says it worked in (`rounds`). It is written
 from the pages of the rules and of the contract and shares no code with the worker: where the two differ, one of
-them is wrong. Slow is fine.
+them is wrong. Slow is fine. It holds no more than what a partition knows of its contacts, however much lies there.
 
 In the order of the file:
 
-1. `run` reads each topic, sets the dead letters aside, and takes the head with the earlier event time,
+1. A `Fold` reads each topic, sets the dead letters aside, and takes the head with the earlier event time,
    inbound first where equal. A topic's own order is never changed, even where its times go back. With a
-   schedule it does so round by round (`_Replay`), and says where a worker took more leave than it has.
+   schedule it does so round by round, and says where a worker took more leave than it has.
 2. `_Partition.apply`: (a) all that falls due up to the event's time happens, in order of due time, then of
    key; (b) the clock moves to the event's time, never back; (c) the event itself is applied.
 3. What a message, a send and a consent do.
@@ -21,9 +21,10 @@ or before the clock is over for good: it fired, or it never will.
 
 import gc
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from processor.audit.policy import ModelPolicy
@@ -46,6 +47,16 @@ class Output(NamedTuple):
     id: str
     key: str
     event: dict[str, Any]
+
+
+class Due(NamedTuple):
+    """An event that must be seen, and the place in the schedule of the round that has to tell of it.
+
+    None: there is no schedule, or no round of it was at work then.
+    """
+
+    output: Output
+    round_at: int | None
 
 
 class DeadLetter(NamedTuple):
@@ -86,10 +97,11 @@ class Counts:
 
 
 @dataclass
-class Result:
-    """All that a partition must have said and must know after its last event."""
+class Knowledge:
+    """What a partition must know after its last event."""
 
-    outputs: list[Output] = field(default_factory=list)
+    due: int = 0
+    """How many events must be seen."""
     windows: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By key, the fields of `window-state` but `v` and `sequence`; times in Unix ms. No forgotten keys."""
     consents: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -98,10 +110,15 @@ class Result:
     """Those of the inbound topic first, each topic's in the order of its offsets."""
     counts: Counts = field(default_factory=Counts)
     clock_ms: int | None = None
-    """The largest event time applied, or where `run` was told to let time go; None where nothing moved it."""
-    outputs_of: list[range] = field(default_factory=list)
-    """For each round of the schedule the places of its outputs."""
+    """The largest event time applied, or how far time was told to go; None where nothing moved it."""
     breaches: list[Breach] = field(default_factory=list)
+
+
+@dataclass
+class Result(Knowledge):
+    """All that a partition must have said, and what it must know then."""
+
+    outputs: list[Output] = field(default_factory=list)
 
 
 def run(
@@ -109,44 +126,12 @@ def run(
     outbound: Iterable[Record],
     policy: ModelPolicy,
     partitions: int,
-    *,
-    concerns: Callable[[str], bool] = lambda _: True,
-    until_ms: int | None = None,
-    schedule: Schedule | None = None,
+    **more: Any,
 ) -> Result:
-    """Apply one partition's records of both topics, each in offset order, and return what must come of them.
-
-    `partitions` is the number of partitions of every topic, for the check of where a key belongs. Of keys that
-    it `concerns` everything is told; the records of others move the clock and are counted as applied, no more.
-    After the last record time goes on to `until_ms`, where that is later. A schedule says in which rounds the records
-    were taken, and how far time had gone after each.
-    """
-    partition = _Partition(policy, concerns)
-    refused: dict[TopicKind, list[DeadLetter]] = {"inbound": [], "outbound": []}
-
-    def readable(kind: TopicKind, records: Iterable[Record]) -> Iterator[_Readable]:
-        for record in records:
-            event = read(record, policy, partitions)
-            if isinstance(event, str):
-                refused[kind].append(DeadLetter(_TOPICS[kind], record.offset, event))
-            else:
-                yield _Readable(record.offset, record.appended_ms, event)
-
-    with _calm_collector():
-        replay = _Replay(partition, readable("inbound", inbound), readable("outbound", outbound))
-        if schedule is not None:
-            replay.follow(schedule)
-        else:
-            replay.take_until(None)
-        if until_ms is not None:
-            partition.advance(until_ms)
-
-    result = partition.result()
-    result.outputs_of, result.breaches = replay.outputs_of, replay.breaches
-    result.dead_letters = refused["inbound"] + refused["outbound"]
-    result.counts.dead_letters = len(result.dead_letters)
-    result.counts.records = result.counts.applied + result.counts.dead_letters
-    return result
+    """Apply one partition's records, as a `Fold` of the same arguments does, and give all that comes of it at once."""
+    fold = Fold(inbound, outbound, policy, partitions, **more)
+    outputs = [due.output for due in fold]
+    return Result(**vars(fold.knowledge), outputs=outputs)
 
 
 @contextmanager
@@ -193,55 +178,121 @@ def _comes_first(said: _Readable | None, sent: _Readable | None) -> bool:
     return sent is None or (said is not None and said.event.time_ms <= sent.event.time_ms)
 
 
-class _Replay:
-    """Takes records in the order in which a worker must have taken them, and notes what it was not free to do."""
+class Fold:
+    """One partition's records of both topics, taken once, and what must come of them: what is due, in order."""
 
-    def __init__(self, partition: "_Partition", inbound: Iterator[_Readable], outbound: Iterator[_Readable]) -> None:
-        self.partition = partition
-        self.inbound, self.outbound = _Queue(inbound), _Queue(outbound)
-        self.outputs_of: list[range] = []
-        self.breaches: list[Breach] = []
+    def __init__(
+        self,
+        inbound: Iterable[Record],
+        outbound: Iterable[Record],
+        policy: ModelPolicy,
+        partitions: int,
+        *,
+        concerns: Callable[[str], bool] = lambda _: True,
+        until_ms: int | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """Take each topic's records in the order of their offsets.
 
-    def take_until(self, ends: tuple[int, int] | None) -> _Readable | None:
+        `partitions` is the number of partitions of every topic, for the check of where a key belongs. Of keys that
+        it `concerns` everything is told; the records of others move the clock and are counted as applied, no more.
+        After the last record time goes on to `until_ms`, where that is later. A schedule says in which rounds the
+        records were taken, and how far time had gone after each.
+        """
+        self._policy, self._partitions = policy, partitions
+        self._until_ms, self._schedule = until_ms, schedule
+        self._partition = _Partition(policy, concerns)
+        self._dead_letters: dict[TopicKind, list[DeadLetter]] = {"inbound": [], "outbound": []}
+        self._inbound = _Queue(self._readable("inbound", inbound))
+        self._outbound = _Queue(self._readable("outbound", outbound))
+        self._breaches: list[Breach] = []
+        self._count = 0
+        self._due = self._all()
+
+    def __iter__(self) -> Iterator[Due]:
+        """Give what is due and was not given yet."""
+        return self._due
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """What the partition must know; to be asked for after the last that is due."""
+        known = self._partition.knowledge()
+        known.due, known.breaches = self._count, self._breaches
+        known.dead_letters = [*self._dead_letters["inbound"], *self._dead_letters["outbound"]]
+        known.counts.dead_letters = len(known.dead_letters)
+        known.counts.records = known.counts.applied + known.counts.dead_letters
+        return known
+
+    def _readable(self, kind: TopicKind, records: Iterable[Record]) -> Iterator["_Readable"]:
+        for record in records:
+            event = read(record, self._policy, self._partitions)
+            if isinstance(event, str):
+                self._dead_letters[kind].append(DeadLetter(_TOPICS[kind], record.offset, event))
+            else:
+                yield _Readable(record.offset, record.appended_ms, event)
+
+    def _all(self) -> Iterator[Due]:
+        with _calm_collector():
+            if self._schedule is not None:
+                yield from self._follow(self._schedule)
+            else:
+                yield from self._take_until(None)
+            if self._until_ms is not None:
+                self._partition.advance(self._until_ms)
+                yield from self._said(None)
+
+    def _said(self, round_at: int | None) -> Iterator[Due]:
+        """Give what the partition has said meanwhile."""
+        outputs = self._partition.outputs
+        if outputs:
+            self._partition.outputs = []
+            self._count += len(outputs)
+            for output in outputs:
+                yield Due(output, round_at)
+
+    def _take_until(
+        self, ends: tuple[int, int] | None, round_at: int | None = None
+    ) -> Generator[Due, None, "_Readable | None"]:
         """Apply what lies before these offsets, by event time.
 
-        Gives what was passed over: the other topic's next record, where it would have been first.
+        Returns what was passed over: the other topic's next record, where it would have been first.
         """
         inbound_to, outbound_to = ends or (None, None)
         passed_over: _Readable | None = None
         while True:
-            said, sent = self.inbound.head_before(inbound_to), self.outbound.head_before(outbound_to)
+            said, sent = self._inbound.head_before(inbound_to), self._outbound.head_before(outbound_to)
             if said is None and sent is None:
                 return passed_over
             if _comes_first(said, sent):
-                taken, queue = said, self.inbound
-                is_passed = sent is None and not _comes_first(said, self.outbound.head)
-                passed_over = passed_over or (self.outbound.head if is_passed else None)
+                taken, queue = said, self._inbound
+                is_passed = sent is None and not _comes_first(said, self._outbound.head)
+                passed_over = passed_over or (self._outbound.head if is_passed else None)
             else:
-                taken, queue = sent, self.outbound
-                is_passed = said is None and self.inbound.head is not None and _comes_first(self.inbound.head, sent)
-                passed_over = passed_over or (self.inbound.head if is_passed else None)
+                taken, queue = sent, self._outbound
+                is_passed = said is None and self._inbound.head is not None and _comes_first(self._inbound.head, sent)
+                passed_over = passed_over or (self._inbound.head if is_passed else None)
             assert taken is not None
-            self.partition.apply(taken.event)
+            self._partition.apply(taken.event)
             queue.take()
+            yield from self._said(round_at)
 
-    def follow(self, schedule: Schedule) -> None:
+    def _follow(self, schedule: Schedule) -> Iterator[Due]:
         """Take round by round. What lies between two was taken by rounds of which nothing came."""
-        for witness in schedule.witnesses:
+        for at, witness in enumerate(schedule.witnesses):
             round_ = witness.round
-            before = len(self.breaches)
-            self.take_until((round_.inbound_from, round_.outbound_from))
-            outputs_before = len(self.partition.outputs)
+            before = len(self._breaches)
+            yield from self._take_until((round_.inbound_from, round_.outbound_from))
             self._go_on_in_silence(round_.clock_from_ms, witness, schedule)
-            passed_over = self.take_until((round_.inbound_to, round_.outbound_to))
+            passed_over = yield from self._take_until((round_.inbound_to, round_.outbound_to), at)
             if passed_over is not None and not _may_pass_over(passed_over, round_):
                 self._note("out-of-order", witness, f"did not wait for {_place(passed_over)}, which comes first")
             self._go_on(witness, schedule)
-            del self.breaches[before + 1 :]
-            self.outputs_of.append(range(outputs_before, len(self.partition.outputs)))
-        self.take_until(None)
+            del self._breaches[before + 1 :]
+            yield from self._said(at)
+        yield from self._take_until(None)
         if schedule.clock_ms is not None:
             self._go_on_in_silence(schedule.clock_ms, None, schedule)
+            yield from self._said(None)
 
     def _go_on(self, witness: Witness, schedule: Schedule) -> None:
         """Let time go on to where it stood after a round."""
@@ -267,18 +318,18 @@ class _Replay:
 
     def _stood_at(self, clock_ms: int, witness: Witness | None) -> bool:
         """Whether time went on to there by itself; behind what was taken it can't have stood."""
-        clock = self.partition.clock
+        clock = self._partition.clock
         if clock_ms < clock:
             self._note("out-of-order", witness, f"says that time stood at {rfc3339(clock_ms)}, behind {rfc3339(clock)}")
         return clock_ms > max(clock, 0)
 
     def _advance(self, clock_ms: int) -> None:
         if clock_ms > 0:
-            self.partition.advance(clock_ms)
+            self._partition.advance(clock_ms)
 
     def _follows_events(self, round_: Round, schedule: Schedule) -> bool:
         """Whether a round that was full stopped on the way to the next event, between two due times."""
-        said, sent = self.inbound.head, self.outbound.head
+        said, sent = self._inbound.head, self._outbound.head
         if said is None and sent is None:
             return not schedule.is_whole  # the next event is there, and was not read
         first, second = (said, sent) if _comes_first(said, sent) else (sent, said)
@@ -294,14 +345,14 @@ class _Replay:
             return "without an event"
         if clock_ms > noted_ms - leave.grace_ms:
             return f"with ends from {rfc3339(noted_ms)}"
-        for head in (self.inbound.head, self.outbound.head):
+        for head in (self._inbound.head, self._outbound.head):
             appended_ms = None if head is None else head.appended_ms
             if head is not None and appended_ms is not None and appended_ms < noted_ms - leave.tolerance_ms:
                 return f"before {_place(head)} was taken, which was there"
         return ""
 
     def _note(self, kind: Literal["out-of-order", "early"], witness: Witness | None, details: str) -> None:
-        self.breaches.append(Breach(kind, witness, details))
+        self._breaches.append(Breach(kind, witness, details))
 
 
 def _may_pass_over(record: _Readable, round_: Round) -> bool:
@@ -396,7 +447,7 @@ class _Partition:
         self.outputs: list[Output] = []
         self.counts = Counts()
 
-    def result(self) -> Result:
+    def knowledge(self) -> Knowledge:
         windows = {
             key: {
                 "status": "open" if window.closed_at is None else "closed",
@@ -418,7 +469,7 @@ class _Partition:
             for key, registers in self.consents.items()
         }
         clock = self.clock if self.clock > _BEFORE_ALL_TIME else None
-        return Result(self.outputs, windows, consents, [], self.counts, clock)
+        return Knowledge(windows=windows, consents=consents, counts=self.counts, clock_ms=clock)
 
     # --- An event, and what falls due before it ------------------------------------------------------------
 

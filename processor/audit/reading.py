@@ -11,28 +11,20 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing
 from typing import Final, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
 
 from processor import topics
-from processor.audit.model import run
+from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Terms, Written
+from processor.audit.model import Fold
 from processor.audit.policy import ModelPolicy
 from processor.audit.records import Record
 from processor.audit.rounds import Leave
-from processor.audit.verdict import (
-    DEAD_LETTERS,
-    INPUTS,
-    OUTPUTS,
-    STATES,
-    Found,
-    Terms,
-    Verdict,
-    Witnesses,
-    Written,
-    until_cut,
-)
+from processor.audit.spool import Spool
+from processor.audit.verdict import Verdict, Witnesses, until_cut
 from processor.core.policy import Policy
 from processor.kafka.offsets import OffsetError, decode_progress
 from processor.settings import Settings
@@ -114,7 +106,9 @@ async def verify(
     tolerance_ms: int | None = None,
     on_read: Callable[[int, int], None] = lambda _partition, _records: None,
 ) -> Verdict:
-    """Hold a cluster's topics against the rules, a partition after the other, and never more than one in memory.
+    """Hold a cluster's topics against the rules, a partition after the other.
+
+    What is read of one waits in a temporary file; in memory is what is known of its contacts, and what is wrong.
 
     The settings are to be those of the workers. `tolerance_ms` is how far the clocks of workers and brokers may have
     differed (default: the timers' grace). `on_read` is told how many more records of a partition were read.
@@ -174,26 +168,28 @@ class _Reader:
         inputs = dict(zip(self._tps(partition, *INPUTS), cut.offsets, strict=True))
         lag = sum(ends[tp] - offset for tp, offset in inputs.items())
         witnesses = Witnesses()
-        records, written = await self._read(partition, ends | inputs, witnesses)
-        is_moving = await self._cut(partition) != cut
-        schedule = witnesses.schedule(
-            self._leave, until=cut.end if is_moving else None, clock_ms=cut.clock_ms, is_whole=not lag
-        )
-        expected = await asyncio.to_thread(
-            run,
-            records[INPUTS[0]],
-            records[INPUTS[1]],
-            self._policy,
-            self._settings.partitions,
-            concerns=self._terms.concerns,
-            # A round that is cut between two due times leaves the clock beyond the last event that it consumed.
-            # Where there is no more to consume, events alone must account for the clock.
-            until_ms=cut.clock_ms if lag and schedule is None else None,
-            schedule=schedule,
-        )
-        found = Found(partition, records, written, cut.sequence if is_moving else None, schedule)
-        until = until_cut(found, cut.end) if is_moving else found
-        await asyncio.to_thread(verdict.add, until, expected, self._terms)  # minutes, for millions of records
+        with ExitStack() as spools:
+            records = {name: spools.enter_context(closing(Spool(Record))) for name in INPUTS}
+            written = {name: spools.enter_context(closing(Spool(Written))) for name in WRITTEN}
+            await self._read(partition, ends | inputs, records, written, witnesses)
+            is_moving = await self._cut(partition) != cut
+            schedule = witnesses.schedule(
+                self._leave, until=cut.end if is_moving else None, clock_ms=cut.clock_ms, is_whole=not lag
+            )
+            fold = Fold(
+                records[INPUTS[0]],
+                records[INPUTS[1]],
+                self._policy,
+                self._settings.partitions,
+                concerns=self._terms.concerns,
+                # A round that is cut between two due times leaves the clock beyond the last event that it consumed.
+                # Where there is no more to consume, events alone must account for the clock.
+                until_ms=cut.clock_ms if lag and schedule is None else None,
+                schedule=schedule,
+            )
+            found = Found(partition, records, written, cut.sequence if is_moving else None, schedule)
+            until = until_cut(found, cut.end) if is_moving else found
+            await asyncio.to_thread(verdict.add, until, fold, self._terms)  # minutes, for millions of records
         verdict.not_consumed += lag
 
     def _tps(self, partition: int, *names: str) -> list[TopicPartition]:
@@ -223,12 +219,15 @@ class _Reader:
                 )
 
     async def _read(
-        self, partition: int, ends: dict[TopicPartition, int], witnesses: Witnesses
-    ) -> tuple[dict[str, list[Record]], dict[str, list[Written]]]:
+        self,
+        partition: int,
+        ends: dict[TopicPartition, int],
+        records: Mapping[str, Spool[Record]],
+        written: Mapping[str, Spool[Written]],
+        witnesses: Witnesses,
+    ) -> None:
         """Read committed records from the start up to these ends; of contacts that do not concern us the rounds."""
         names = dict(zip(self._tps(partition, *INPUTS, *WRITTEN), (*INPUTS, *WRITTEN), strict=True))
-        records: dict[str, list[Record]] = {name: [] for name in INPUTS}
-        written: dict[str, list[Written]] = {name: [] for name in WRITTEN}
         self._consumer.assign(list(ends))
         await self._consumer.seek_to_beginning(*ends)
         wait_s = self._settings.transaction_timeout_ms / 1000 + WAIT_EXTRA_S
@@ -253,7 +252,6 @@ class _Reader:
                 give_up_s = time.monotonic() + wait_s
             if time.monotonic() > give_up_s:
                 raise ClusterError(f"{behind[0].topic}[{partition}]: nothing to read in time; is a transaction open?")
-        return records, written
 
 
 def _input(name: str, record: ConsumerRecord) -> Record:

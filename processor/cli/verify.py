@@ -49,7 +49,8 @@ def verify(
     where idle time moved the clock (JANELA_CLOCK=live). Whether a worker was free to do so is judged by the
     timestamps of the inputs: --skew is how much the clocks may have differed, by default JANELA_TIMER_GRACE_MS.
 
-    One partition is judged after the other, with all its records in memory: gigabytes, where there are millions.
+    One partition is judged after the other. What was read of it waits in a temporary file without a name (where TMPDIR
+    says), compressed; memory grows with its contacts, rounds and faults, not with its records.
 
     Examples:
         janela verify

@@ -24,7 +24,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from pydantic import SecretStr
 
 from processor import topics
-from processor.audit.verdict import OUTPUTS
+from processor.audit.findings import OUTPUTS
 from processor.settings import Settings
 from tests.chaos.backlog import Wanted
 

@@ -15,7 +15,7 @@ from typing import Final, Self
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from processor.audit.verdict import OUTPUTS
+from processor.audit.findings import OUTPUTS
 from tests.chaos.harness import POLL_S, Stage
 
 SHOWN_MAX: Final = 5

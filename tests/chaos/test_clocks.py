@@ -14,10 +14,10 @@ from typing import Final
 
 import pytest
 
+from processor.audit.findings import OUTPUTS
 from processor.audit.partitioner import partition_of
 from processor.audit.reading import verify
 from processor.audit.records import TopicKind, rfc3339
-from processor.audit.verdict import OUTPUTS
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, Wanted
 from tests.chaos.harness import Stage, Worker

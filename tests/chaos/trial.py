@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from processor.audit.verdict import Kind, Verdict
+from processor.audit.findings import Kind
+from processor.audit.verdict import Verdict
 
 MINUTES: Final = float(os.environ.get("MINUTES", "0"))
 PROOF: Final = float(os.environ.get("PROOF", "0"))

@@ -13,8 +13,8 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from processor import topics
+from processor.audit.findings import OUTPUTS
 from processor.audit.reading import verify
-from processor.audit.verdict import OUTPUTS
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import Stage

@@ -13,10 +13,10 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import KafkaError
 
 from processor import topics
+from processor.audit.findings import OUTPUTS
 from processor.audit.partitioner import partition_of
 from processor.audit.reading import verify
 from processor.audit.records import TopicKind
-from processor.audit.verdict import OUTPUTS
 from processor.rebuild import rebuilder
 from processor.rebuild.plan import plan
 from processor.rebuild.rebuilder import Rebuilder

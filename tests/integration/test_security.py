@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from processor import acls
-from processor.audit.verdict import OUTPUTS
+from processor.audit.findings import OUTPUTS
 from processor.settings import Settings
 from tests.chaos.harness import ROOT, Stage
 from tests.secured import NOBODY, PEOPLE, SESSION_MS, WORKER, Cluster, done, records, token_endpoint, token_of

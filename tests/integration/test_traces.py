@@ -10,9 +10,9 @@ from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from processor.audit.findings import OUTPUTS
 from processor.audit.reading import verify
 from processor.audit.records import TopicKind
-from processor.audit.verdict import OUTPUTS
 from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED
 from tests.chaos.backlog import HOUR_MS, Wanted

@@ -16,10 +16,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
+from processor.audit.findings import OUTPUTS
 from processor.audit.partitioner import partition_of
 from processor.audit.reading import verify
 from processor.audit.records import TopicKind, rfc3339
-from processor.audit.verdict import OUTPUTS
 from processor.codec.state import encode_window
 from processor.core.window import Window
 from processor.kafka.offsets import Progress, encode_progress

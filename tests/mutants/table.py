@@ -266,9 +266,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "verify overlooks what is missing at the end",
-        "processor/audit/verdict.py",
-        "        for _ in places:\n",
-        "        for _ in [place for place in places if place < before]:\n",
+        "processor/audit/outputs.py",
+        "            for topic, id_, _ in self._missing:\n",
+        "            for topic, id_, _ in ():\n",
         "tests/unit/test_verdict.py::test_a_topic_without_its_tail_has_lost_each_event_of_it",
     ),
     Mutant(

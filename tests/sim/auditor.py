@@ -4,10 +4,11 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from processor.audit.model import run
+from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Terms, Written
+from processor.audit.model import Fold
 from processor.audit.reading import leave, model_policy
 from processor.audit.records import Record, TopicKind
-from processor.audit.verdict import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Terms, Verdict, Witnesses, Written
+from processor.audit.verdict import Verdict, Witnesses
 from processor.kafka.offsets import decode_progress
 from processor.settings import Settings
 from tests.sim.cluster import Cluster
@@ -53,5 +54,5 @@ def audit(cluster: Cluster, settings: Settings, tolerance_ms: int) -> list[str]:
         if schedule is None:
             return [f"a record of partition {partition} does not tell of its round"]
         found = Found(partition, dict(zip(INPUTS, (inbound, outbound), strict=True)), written, None, schedule)
-        verdict.add(found, run(inbound, outbound, model, cluster.partitions, schedule=schedule), terms)
+        verdict.add(found, Fold(inbound, outbound, model, cluster.partitions, schedule=schedule), terms)
     return [str(fault) for fault in verdict.examples]

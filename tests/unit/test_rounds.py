@@ -13,23 +13,13 @@ from aiokafka import TopicPartition
 from aiokafka.record.default_records import DefaultRecord
 from aiokafka.record.memory_records import MemoryRecords
 
-from processor.audit.model import Breach, run
+from processor.audit.findings import INPUTS, OUTPUTS, STATES, Found, Kind, Terms, Written
+from processor.audit.model import Breach, Fold, run
 from processor.audit.policy import ModelPolicy
 from processor.audit.reading import leave
 from processor.audit.records import Record, TopicKind, rfc3339
 from processor.audit.rounds import HEADER, Round
-from processor.audit.verdict import (
-    INPUTS,
-    OUTPUTS,
-    STATES,
-    Found,
-    Kind,
-    Terms,
-    Witnesses,
-    Written,
-    compare,
-    until_cut,
-)
+from processor.audit.verdict import Witnesses, compare, until_cut
 from processor.codec.rounds import round_header
 from processor.core import partition as core
 from processor.kafka.log import LogEnds
@@ -102,9 +92,9 @@ class Play:
         whole = all(len(self.inputs[kind]) == to for kind, to in zip(KINDS, end, strict=False))
         rights = leave(self.settings.model_copy(update=changed))
         schedule = witnesses.schedule(rights, until=cut, clock_ms=end[2], is_whole=whole)
-        expected = run(inbound, outbound, ModelPolicy(), 1, schedule=schedule)
+        fold = Fold(inbound, outbound, ModelPolicy(), 1, schedule=schedule)
         found = Found(0, dict(zip(INPUTS, (inbound, outbound), strict=True)), self.written, None, schedule)
-        faults = compare(until_cut(found, cut) if cut else found, expected, TERMS)
+        faults = compare(until_cut(found, cut) if cut else found, fold, TERMS)
         return [(fault.kind, fault.details) for fault in faults]
 
     def said(self) -> list[str]:

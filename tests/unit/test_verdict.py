@@ -2,16 +2,22 @@
 
 import dataclasses
 import json
+import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from processor.audit.model import Result, run
+from processor.audit import outputs as audit_outputs
+from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, Found, Kind, Terms, Written
+from processor.audit.model import Fold, Result, run
 from processor.audit.policy import ModelPolicy
 from processor.audit.reading import Sample
 from processor.audit.records import Record, TopicKind
-from processor.audit.verdict import DEAD_LETTERS, INPUTS, OUTPUTS, Found, Kind, Terms, Verdict, Written, compare
+from processor.audit.verdict import Verdict, compare
 
 T0 = 1_795_348_800_000  # 2026-11-22T12:00:00.000Z
 HOUR = 3_600_000
@@ -41,6 +47,11 @@ INBOUND = [
 ]
 OUTBOUND = [record("outbound", n, key, 2, "text") for n, key in enumerate(KEYS)]
 EXPECTED = run(INBOUND, OUTBOUND, ModelPolicy(), 1)
+
+
+def fold(**more: Any) -> Fold:
+    """Fold the inputs once more."""
+    return Fold(INBOUND, OUTBOUND, ModelPolicy(), 1, **more)
 
 
 def topics(expected: Result = EXPECTED) -> Topics:
@@ -84,9 +95,9 @@ def found(written: Topics, sequence_max: int | None = None) -> Found:
     return Found(0, dict(zip(INPUTS, (INBOUND, OUTBOUND), strict=True)), written, sequence_max)
 
 
-def kinds(written: Topics, expected: Result = EXPECTED, terms: Terms = TERMS) -> set[tuple[Kind, str]]:
+def kinds(written: Topics, terms: Terms = TERMS, **more: Any) -> set[tuple[Kind, str]]:
     """Give the kinds of faults that are found, each with its topic."""
-    return {(fault.kind, fault.topic) for fault in compare(found(written), expected, terms)}
+    return {(fault.kind, fault.topic) for fault in compare(found(written), fold(**more), terms)}
 
 
 def changed(written: Written, change: dict[str, Any] | Callable[[dict[str, Any]], object]) -> Written:
@@ -102,7 +113,7 @@ def changed(written: Written, change: dict[str, Any] | Callable[[dict[str, Any]]
 def test_what_the_model_says_is_clean_on_every_topic() -> None:
     written = topics()
     assert all(written[name] for name in written if name != "send-rejected")
-    assert list(compare(found(written), EXPECTED, TERMS)) == []
+    assert list(compare(found(written), fold(), TERMS)) == []
 
 
 @pytest.mark.parametrize("topic", ["window-opened", "window-expiring", "window-closed", "send-accepted", DEAD_LETTERS])
@@ -117,7 +128,7 @@ def test_a_topic_without_its_tail_has_lost_each_event_of_it() -> None:
     written = topics()
     missing = written["window-closed"][1:]
     del written["window-closed"][1:]
-    lost = [fault.subject for fault in compare(found(written), EXPECTED, TERMS)]
+    lost = [fault.subject for fault in compare(found(written), fold(), TERMS)]
     assert sorted(lost) == sorted(json.loads(record.value or b"")["id"] for record in missing)
 
 
@@ -127,7 +138,7 @@ def test_an_event_that_comes_twice_is_doubled_under_its_number_or_a_new_one() ->
         topic = written["window-opened"]
         again = topic[0]._replace(offset=len(topic))
         topic.append(changed(again, {"sequence": sequence} if sequence else {}))
-        faults = [fault for fault in compare(found(written), EXPECTED, TERMS) if fault.kind is Kind.DOUBLED]
+        faults = [fault for fault in compare(found(written), fold(), TERMS) if fault.kind is Kind.DOUBLED]
         assert [(fault.topic, fault.offset, fault.subject) for fault in faults] == [
             ("window-opened", len(topic) - 1, EXPECTED.outputs[0].id)
         ]
@@ -170,7 +181,7 @@ def test_events_whose_numbers_are_swapped_are_out_of_order() -> None:
     for place, number in enumerate(reversed(numbers)):
         topic[place] = changed(topic[place], {"sequence": number})
     topic[:2] = topic[1::-1]  # each topic by itself looks well
-    faults = list(compare(found(written), EXPECTED, TERMS))
+    faults = list(compare(found(written), fold(), TERMS))
     assert [(fault.kind, fault.subject) for fault in faults] == [(Kind.OUT_OF_ORDER, EXPECTED.outputs[0].id)]
 
 
@@ -183,7 +194,7 @@ def test_numbers_that_do_not_grow_along_a_topic_are_out_of_order() -> None:
 def test_a_timer_whose_time_the_clock_has_not_reached_is_early() -> None:
     later = run([*INBOUND, record("inbound", 8, KEYS[0], 35, "system")], OUTBOUND, ModelPolicy(), 1)
     written = topics(later)
-    early = [fault for fault in compare(found(written), EXPECTED, TERMS) if fault.kind is Kind.EARLY]
+    early = [fault for fault in compare(found(written), fold(), TERMS) if fault.kind is Kind.EARLY]
     assert {(fault.topic, fault.subject) for fault in early} == {
         ("window-expiring", f"{KEYS[1]}@{T0}/expiring/{T0 + 34 * HOUR}/7200"),
         ("window-closed", f"{KEYS[1]}@{T0}/closed"),
@@ -240,7 +251,7 @@ def test_what_a_worker_wrote_after_the_cut_is_left_out() -> None:
     tail = [record("inbound", 8, KEYS[0], 31, "text")]
     later = run([*INBOUND, *tail], OUTBOUND, ModelPolicy(), 1)
     written = topics(later)
-    assert list(compare(found(written, len(EXPECTED.outputs) - 1), EXPECTED, TERMS)) == []
+    assert list(compare(found(written, len(EXPECTED.outputs) - 1), fold(), TERMS)) == []
     assert kinds(written) == {(Kind.UNEXPECTED, "window-opened"), (Kind.WRONG_STATE, "window-state")}
 
 
@@ -258,19 +269,82 @@ def test_of_a_sample_only_its_contacts_are_compared_and_others_move_the_clock() 
         name: [record for record in records if name == DEAD_LETTERS or (record.key or b"").decode() in concerned]
         for name, records in topics().items()
     }
-    assert kinds(written, expected, terms) == set()
+    assert kinds(written, terms, concerns=concerned.__contains__) == set()
 
 
 def test_a_verdict_counts_every_fault_and_keeps_some_of_each_kind() -> None:
     written = topics()
     written["window-opened"].clear()
     written[DEAD_LETTERS] *= 2
-    verdict = Verdict(examples_max=2)
-    verdict.add(found(written), EXPECTED, TERMS)
-    verdict.add(found(topics()), EXPECTED, TERMS)
-    assert not verdict.is_clean
-    assert verdict.faults == {Kind.LOST: 4, Kind.DOUBLED: 1}
-    assert len(verdict.examples) == 3
-    assert dataclasses.asdict(verdict.counts)["records"] == 2 * (len(INBOUND) + len(OUTBOUND))
-    assert verdict.counts.records == verdict.counts.applied + verdict.counts.dead_letters
-    assert f"lost window-opened[0]: {EXPECTED.outputs[0].id}" in str(verdict).replace("\n  ", "\n").splitlines()
+    judged = Verdict(examples_max=2)
+    judged.add(found(written), fold(), TERMS)
+    judged.add(found(topics()), fold(), TERMS)
+    assert not judged.is_clean
+    assert judged.faults == {Kind.LOST: 4, Kind.DOUBLED: 1}
+    assert len(judged.examples) == 3
+    assert dataclasses.asdict(judged.counts)["records"] == 2 * (len(INBOUND) + len(OUTBOUND))
+    assert judged.counts.records == judged.counts.applied + judged.counts.dead_letters
+    assert f"lost window-opened[0]: {EXPECTED.outputs[0].id}" in str(judged).replace("\n  ", "\n").splitlines()
+
+
+# ------------------------------------------------------------------------------------- whatever is done to the outputs
+
+
+@st.composite
+def spoilt_orders(draw: st.DrawFn) -> list[int]:
+    """Give places of due events as they were found: some are not there, some come twice, some come elsewhere."""
+    places = [place for place in range(len(EXPECTED.outputs)) if not draw(st.sampled_from([False] * 4 + [True]))]
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(places)))
+        places.insert(at, draw(st.integers(0, len(EXPECTED.outputs) - 1)))
+    for _ in range(draw(st.integers(0, 2))):
+        moved = places.pop(draw(st.integers(0, len(places) - 1))) if places else 0
+        places.insert(draw(st.integers(0, len(places))), moved)
+    return places
+
+
+@given(spoilt_orders(), st.sampled_from([0, 1, 2, 5, audit_outputs.LOOK_AHEAD]))
+def test_however_far_one_looks_ahead_each_event_that_is_due_is_found_once(places: list[int], look_ahead: int) -> None:
+    written = topics()
+    for name in OUTPUTS:
+        written[name].clear()
+    states = written["window-state"]
+    for number, place in enumerate(places):
+        output = EXPECTED.outputs[place]
+        (template,) = (it for it in topics()[output.topic] if json.loads(it.value or b"")["id"] == output.id)
+        record = changed(template, {"sequence": f"{number:020}"})
+        written[output.topic].append(record._replace(offset=len(written[output.topic])))
+    for at, state in enumerate(states):
+        states[at] = changed(state, {"sequence": f"{len(places) + at:020}"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit_outputs, "LOOK_AHEAD", look_ahead)
+        faults = list(compare(found(written), fold(), TERMS))
+    said, due = Counter(places), Counter(range(len(EXPECTED.outputs)))
+    ids = {place: output.id for place, output in enumerate(EXPECTED.outputs)}
+
+    def told(kind: Kind) -> list[str]:
+        return sorted(fault.subject for fault in faults if fault.kind is kind)
+
+    assert told(Kind.LOST) == sorted(ids[place] for place in (due - said).elements())
+    assert told(Kind.DOUBLED) == sorted(ids[place] for place in (said - due).elements())
+    assert {fault.kind for fault in faults} <= {Kind.LOST, Kind.DOUBLED, Kind.OUT_OF_ORDER}
+    if not said - due:
+        assert bool(told(Kind.OUT_OF_ORDER)) == (places != sorted(places))
+
+
+def test_what_is_found_as_it_is_due_is_let_go_of() -> None:
+    """However many events there are, no more than their contacts' windows stay in memory."""
+
+    def peak_bytes(messages: int) -> int:
+        inbound = [record("inbound", n, KEYS[n % len(KEYS)], 25 * n, "text") for n in range(messages)]
+        written = topics(run(inbound, [], ModelPolicy(), 1))
+        there = Found(0, dict(zip(INPUTS, (inbound, []), strict=True)), written)
+        tracemalloc.start()
+        try:
+            assert list(compare(there, Fold(inbound, [], ModelPolicy(), 1), TERMS)) == []
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak_bytes(2_000)  # times that were once written as text are kept, up to a number
+    assert peak_bytes(2_000) < 2 * peak_bytes(200)

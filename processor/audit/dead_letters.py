@@ -52,7 +52,7 @@ def dead_letter_faults(found: Found, expected: Iterable[DeadLetter], terms: Term
         topic, offset = said.get("__dlq.topic", ""), said.get("__dlq.offset", "")
         place = topic, int(offset) if offset.isdecimal() else -1
         source = sources.get(place)
-        if found.sequence_max is not None and place[1] > last_read.get(topic, -1):
+        if found.sequence_max is not None and topic in last_read and place[1] > last_read[topic]:
             continue  # of a record after those that were read
 
         def fault(kind: Kind, details: str = "", letter: Written = letter, place: _Place = place) -> Fault:
@@ -77,9 +77,8 @@ def dead_letter_faults(found: Found, expected: Iterable[DeadLetter], terms: Term
 def _sources(found: Found, due: Container[_Place], terms: Terms) -> tuple[dict[_Place, _Source], dict[str, int]]:
     """Give what there must be copies of, and the last offset that was read of each topic."""
     sources: dict[_Place, _Source] = {}
-    last_read: dict[str, int] = {}
-    for name in INPUTS:
-        topic = terms.topic_prefix + name
+    last_read = {terms.topic_prefix + name: -1 for name in INPUTS}
+    for topic, name in zip(last_read, INPUTS, strict=True):
         for record in found.inputs[name]:
             last_read[topic] = record.offset
             if (topic, record.offset) in due:

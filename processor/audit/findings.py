@@ -1,6 +1,7 @@
 """What was found on a partition's topics, and what can be wrong with it."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
@@ -13,6 +14,7 @@ OUTPUTS: Final = ("window-opened", "window-expiring", "window-closed", "send-acc
 STATES: Final = ("window-state", "consent-state")
 DEAD_LETTERS: Final = "dead-letters"
 
+_NUMBER: Final = re.compile("[0-9]{20}")
 _SHOWN_MAX: Final = 120  # a value in a fault may be a whole send
 
 
@@ -99,7 +101,7 @@ def parsed(value: bytes | None) -> Any:
 def sequence_of(event: Any) -> str:
     """Give the number of an output or state, empty where it has none of 20 digits."""
     sequence = event.get("sequence") if isinstance(event, dict) else None
-    return sequence if isinstance(sequence, str) and len(sequence) == 20 and sequence.isdecimal() else ""
+    return sequence if isinstance(sequence, str) and _NUMBER.fullmatch(sequence) else ""
 
 
 def differences(found: Any, expected: Any, path: str = "") -> Iterator[str]:

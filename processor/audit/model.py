@@ -130,13 +130,14 @@ def run(
 ) -> Result:
     """Apply one partition's records, as a `Fold` of the same arguments does, and give all that comes of it at once."""
     fold = Fold(inbound, outbound, policy, partitions, **more)
-    outputs = [due.output for due in fold]
+    with calm_collector():
+        outputs = [due.output for due in fold]
     return Result(**vars(fold.knowledge), outputs=outputs)
 
 
 @contextmanager
-def _calm_collector() -> Iterator[None]:
-    # Millions of dictionaries are made here and no cycle; the collector would look through them over and over.
+def calm_collector() -> Iterator[None]:
+    """Keep the garbage collector still: it would look at millions of dictionaries, again and again, and at no cycle."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -162,7 +163,11 @@ class _Queue:
 
     def __init__(self, records: Iterator[_Readable]) -> None:
         self._records = records
-        self.head = next(records, None)
+
+    @cached_property
+    def head(self) -> _Readable | None:
+        """The next one; it is read when it is first asked for."""
+        return next(self._records, None)
 
     def head_before(self, offset: int | None) -> _Readable | None:
         """Give the next one, if it lies before an offset; None stands for the topic's end."""
@@ -232,14 +237,13 @@ class Fold:
                 yield _Readable(record.offset, record.appended_ms, event)
 
     def _all(self) -> Iterator[Due]:
-        with _calm_collector():
-            if self._schedule is not None:
-                yield from self._follow(self._schedule)
-            else:
-                yield from self._take_until(None)
-            if self._until_ms is not None:
-                self._partition.advance(self._until_ms)
-                yield from self._said(None)
+        if self._schedule is not None:
+            yield from self._follow(self._schedule)
+        else:
+            yield from self._take_until(None)
+        if self._until_ms is not None:
+            self._partition.advance(self._until_ms)
+            yield from self._said(None)
 
     def _said(self, round_at: int | None) -> Iterator[Due]:
         """Give what the partition has said meanwhile."""
@@ -420,6 +424,8 @@ class _Calendar:
             if due not in self._keys_at:
                 self._keys_at[due] = set()
                 heapq.heappush(self._times, due)
+                if len(self._times) > 2 * len(self._keys_at) + 100:  # most of them are times that moved away
+                    self._times = sorted(self._keys_at)
             self._keys_at[due].add(key)
 
     def take_up_to(self, time_ms: int) -> Iterator[tuple[int, str]]:

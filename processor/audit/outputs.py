@@ -111,7 +111,7 @@ class _Topic:
             "specversion": "1.0",
             "source": self._terms.source,
             "datacontenttype": "application/json",
-            "sequence": numbered.sequence,
+            "sequence": numbered.sequence or "20 digits",
             "policy": self._terms.policy_version,
         }
         if shell != due:

@@ -26,7 +26,9 @@ from processor.audit.rounds import Leave
 from processor.audit.spool import Spool
 from processor.audit.verdict import Verdict, Witnesses, until_cut
 from processor.core.policy import Policy
+from processor.kafka.fetched import KEPT_BYTES_MAX
 from processor.kafka.offsets import OffsetError, decode_progress
+from processor.kafka.unread import Unread
 from processor.settings import Settings
 from processor.topics import ClusterError
 
@@ -114,6 +116,7 @@ async def verify(
     differed (default: the timers' grace). `on_read` is told how many more records of a partition were read.
 
     Raises:
+        SettingsError: There is no room for the temporary file (TMPDIR).
         ClusterError: A topic is missing or not as it should be; or what was written is not all there any more, was not
             written by workers of these settings, or can't be read to its end.
         KafkaError: The cluster does not answer, or refuses to.
@@ -240,6 +243,7 @@ class _Reader:
                 for record in batch:
                     if record.offset >= ends[tp]:
                         break
+                    _look_at(record)
                     if name in records:
                         records[name].append(_input(name, record))
                         continue
@@ -252,6 +256,15 @@ class _Reader:
                 give_up_s = time.monotonic() + wait_s
             if time.monotonic() > give_up_s:
                 raise ClusterError(f"{behind[0].topic}[{partition}]: nothing to read in time; is a transaction open?")
+
+
+def _look_at(record: ConsumerRecord) -> None:
+    """Refuse what was too large to be kept (`processor.kafka.fetched`): it can't be held against anything."""
+    if not isinstance(record.headers, tuple | list) or Unread in map(type, (record.key, record.value)):
+        raise ClusterError(
+            f"{record.topic}[{record.partition}]@{record.offset}: found more than {KEPT_BYTES_MAX} bytes in a batch"
+            " with a header whose name is not UTF-8; it can't be judged"
+        )
 
 
 def _input(name: str, record: ConsumerRecord) -> Record:

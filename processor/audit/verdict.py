@@ -24,7 +24,7 @@ from processor.audit.findings import (
     parsed,
     sequence_of,
 )
-from processor.audit.model import Counts, Fold, Knowledge
+from processor.audit.model import Counts, Fold, Knowledge, calm_collector
 from processor.audit.outputs import Outputs
 from processor.audit.rounds import Leave, Round, Schedule, Witness, chained
 
@@ -53,10 +53,11 @@ class Verdict:
 
     def add(self, found: Found, fold: Fold, terms: Terms) -> None:
         """Take in one partition, and fold its inputs meanwhile."""
-        for fault in compare(found, fold, terms):
-            self.faults[fault.kind] += 1
-            if self.faults[fault.kind] <= self.examples_max:
-                self.examples.append(fault)
+        with calm_collector():
+            for fault in compare(found, fold, terms):
+                self.faults[fault.kind] += 1
+                if self.faults[fault.kind] <= self.examples_max:
+                    self.examples.append(fault)
         known = fold.knowledge
         self.partitions += 1
         self.outputs += known.due

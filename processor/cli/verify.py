@@ -49,8 +49,9 @@ def verify(
     where idle time moved the clock (JANELA_CLOCK=live). Whether a worker was free to do so is judged by the
     timestamps of the inputs: --skew is how much the clocks may have differed, by default JANELA_TIMER_GRACE_MS.
 
-    One partition is judged after the other. What was read of it waits in a temporary file without a name (where TMPDIR
-    says), compressed; memory grows with its contacts, rounds and faults, not with its records.
+    One partition is judged after the other. What was read of it waits in a temporary file without a name, compressed to
+    about a tenth (where TMPDIR says: a worker's container has no room for it); memory grows with its contacts, rounds,
+    dead letters and faults, not with its records.
 
     Examples:
         janela verify

@@ -3,11 +3,13 @@
 import asyncio
 import time
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, for_code
 
 from processor.kafka.connection import Connection
 
 _AGAIN_S = 0.2
+_HEAR_S = 1.0
 
 
 async def clients_of(connection: Connection, group: str, within_s: float = 0.0) -> set[str]:
@@ -48,3 +50,16 @@ async def is_gone(connection: Connection, group: str, client_id: str) -> bool:
         if not error.retriable:
             raise
         return False
+
+
+async def error_of_group(consumer: AIOKafkaConsumer) -> KafkaError:
+    """Wait until the group refuses a consumer, also at its first join; to be awaited in the consumer's loop.
+
+    aiokafka does nothing more until somebody has taken the error, and it is taken by asking for records only.
+    """
+    while True:
+        try:
+            consumer._coordinator.check_errors()
+        except KafkaError as error:
+            return error
+        await asyncio.sleep(_HEAR_S)

@@ -62,10 +62,6 @@ class Store(memory.Store[bytes, Any]):
     def reset_state(self) -> None:
         """Keep what is there."""
 
-    def apply_changelog_batch(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse: Faust must not restore this table."""
-        raise TypeError("the table is restored by its owners")
-
 
 class Tables(TableManager):
     """Faust's tables, begun at once: it waits a second for some to be declared late, in which no worker is at work."""

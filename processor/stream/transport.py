@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
+import mode
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import ConsumerStoppedError, KafkaError
@@ -30,6 +31,7 @@ from faust.types import TP, ConsumerMessage
 from msgspec import Struct
 
 from processor.kafka.fetched import Expander, cost_of, goes_on, wake
+from processor.kafka.group import error_of_group
 from processor.kafka.protocol import Membership
 
 if TYPE_CHECKING:
@@ -57,10 +59,6 @@ class Carrier(Struct, frozen=True, gc=False):
         return cost_of(self.records)
 
 
-def _as_parsed(tp: TopicPartition, record: DefaultRecord) -> DefaultRecord:
-    return record
-
-
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread in which aiokafka's consumer lives. Its methods run there unless they say otherwise."""
 
@@ -75,6 +73,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"  # Faust sets it only under its own guarantee
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         return consumer
+
+    @mode.Service.task
+    async def _hear_the_group(self) -> None:
+        cast("App", self.consumer.app).engine.fail(await error_of_group(self._ensure_consumer()))
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         # The coordinator waits for this call: what it says of the membership now is of this generation.
@@ -104,7 +106,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
-        consumer._coordinator.check_errors()
         with fetcher._subscriptions.fetch_context():
             if not (carriers := self._take(fetcher)):
                 waiter = fetcher._create_fetch_waiter()
@@ -131,7 +132,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             if parts is not None and fetched.check_assignment(tp):
                 if not self._expander.is_through(fetcher, parts):
                     continue
-                parts._consumer_record = _as_parsed  # the records as they were parsed: no second object for each
+                parts._consumer_record = lambda _, record: record  # as it was parsed: no second object for each
                 records = fetched.getall(CARRIER_RECORDS_MAX)
             if not fetched.has_more() and goes_on(parts, state):
                 fetched._partition_records = parts
@@ -176,9 +177,6 @@ class Consumer(driver.Consumer):
         try:
             while not (self.flow_active or self.should_stop):
                 await self.wait_first(self.can_resume_flow, timeout=1.0)  # type: ignore[arg-type]
-                # an error of the group that nobody hears is waited with for ever, and no rejoin is tried
-                if not self.should_stop:
-                    await self._thread.call_thread(self._thread._ensure_consumer()._coordinator.check_errors)
             carriers = [] if self.should_stop else await self._thread.call_thread(self._thread.fetch, 0.2)
         except KafkaError as error:  # a right that was taken away, as a rule
             cast("App", self.app).engine.fail(error)

@@ -171,6 +171,25 @@ async def test_of_two_workers_with_one_name_the_first_ends_and_says_so(
         assert any("instance id same is in use elsewhere" in line for line in first.lines()), first.told()
 
 
+async def test_a_group_that_another_application_is_in_is_told_at_the_first_join(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Aiokafka waits until its error is taken, for ever, and joins no group meanwhile."""
+    async with Stage.open(settings, tmp_path) as stage:
+        stranger = AIOKafkaConsumer(
+            stage.names["messages.inbound"], bootstrap_servers=settings.bootstrap_servers, group_id=settings.app_id
+        )
+        await stranger.start()
+        try:
+            worker = stage.worker("w")
+            assert await worker.ended(READY_S) == EXIT_FAILED, worker.told()
+        finally:
+            await stranger.stop()
+    assert any("worker.failed" in line and "InconsistentGroupProtocol" in line for line in worker.lines()), (
+        worker.told()
+    )
+
+
 async def test_the_open_transaction_of_a_live_member_is_spared_and_that_of_a_dead_one_is_ended(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -90,7 +90,6 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (memory.Store.persisted_offset, "self, tp"),
     (memory.Store.on_recovery_completed, "self, active_tps, standby_tps"),
     (memory.Store.reset_state, "self"),
-    (memory.Store.apply_changelog_batch, "self, batch, to_key, to_value"),
     (TableManager.on_start, "self"),
     (TableManager._update_channels, "self"),
     # processor.cli.foreground

@@ -3,14 +3,13 @@
 import asyncio
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from aiokafka.consumer.fetcher import Fetcher
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 
-from processor.stream.transport import Consumer, ConsumerThread
+from processor.stream.transport import ConsumerThread
 
 
 async def test_a_membership_is_the_one_that_was_assigned_whatever_the_coordinator_says_later(
@@ -40,48 +39,10 @@ async def test_hours_in_which_nothing_comes_leave_nothing_behind() -> None:
         asyncio.get_running_loop(), set[Any](), dict[Any, Any](), False,
     )  # fmt: skip
     fetcher._subscriptions = SimpleNamespace(fetch_context=nullcontext, reassignment_in_progress=False)
-    coordinator = SimpleNamespace(check_errors=lambda: None)
     thread: Any = ConsumerThread.__new__(ConsumerThread)
-    thread._consumer = SimpleNamespace(_closed=False, _fetcher=fetcher, _coordinator=coordinator)
+    thread._consumer = SimpleNamespace(_closed=False, _fetcher=fetcher)
     thread._openings, thread._held = {}, frozenset()
     for _ in range(50):
         assert await thread.fetch(0.0) == []
     await asyncio.sleep(0)
     assert fetcher._fetch_waiters == set()
-
-
-async def test_what_the_group_says_is_heard_while_nothing_may_be_fetched() -> None:
-    """Aiokafka waits until its error is taken, for ever, and joins no group meanwhile."""
-    told: list[KafkaError] = []
-
-    class Ended(Exception):
-        pass
-
-    class Waiting(Consumer):
-        flow_active, should_stop = False, False
-
-        def __init__(self) -> None:
-            self.can_resume_flow: Any = None
-
-        async def wait_first(self, *_: Any, **__: Any) -> Any:
-            return None
-
-    def fail(error: KafkaError) -> NoReturn:
-        told.append(error)
-        raise Ended
-
-    def check_errors() -> None:
-        raise GroupAuthorizationFailedError
-
-    async def call(work: Any) -> None:
-        work()
-
-    consumer: Any = Waiting()
-    consumer.app = SimpleNamespace(engine=SimpleNamespace(fail=fail))
-    coordinator = SimpleNamespace(check_errors=check_errors)
-    consumer._thread = SimpleNamespace(
-        call_thread=call, _ensure_consumer=lambda: SimpleNamespace(_coordinator=coordinator)
-    )
-    with pytest.raises(Ended):
-        await anext(consumer.getmany(1.0))
-    assert [type(error) for error in told] == [GroupAuthorizationFailedError]

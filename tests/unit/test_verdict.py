@@ -30,9 +30,9 @@ Topic = list[Written]
 Topics = dict[str, Topic]
 
 
-def record(kind: TopicKind, offset: int, key: str, hours: int, type_: str, **fields: Any) -> Record:
+def record(kind: TopicKind, offset: int, key: str, hours: float, type_: str, **fields: Any) -> Record:
     channel, business_id, contact_id = key.split(":")
-    time_ms = T0 + hours * HOUR
+    time_ms = T0 + int(hours * HOUR)
     who = {"channel": channel, "business_id": business_id, "contact_id": contact_id}
     body = {"id": f"{kind}{offset}", "type": type_, "time": time_ms, **who, **fields}
     return Record(kind, 0, offset, time_ms, key.encode(), json.dumps(body).encode(), (("trace", b"1"),))
@@ -167,6 +167,13 @@ def test_an_event_that_says_something_else_is_wrong(change: Callable[[dict[str, 
     assert kinds(written) == {(Kind.WRONG, "window-opened")}
 
 
+@pytest.mark.parametrize("sequence", ["", "7", 7, None, "\N{ARABIC-INDIC DIGIT ONE}" * 20])
+def test_an_event_without_a_number_of_20_digits_is_wrong(sequence: object) -> None:
+    written = topics()
+    written["window-opened"][0] = changed(written["window-opened"][0], {"sequence": sequence})
+    assert kinds(written) == {(Kind.WRONG, "window-opened")}
+
+
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"7", b'{"data":7}', b"\xff"])
 def test_an_output_that_is_no_event_is_wrong_and_stops_nothing(value: bytes | None) -> None:
     written = topics()
@@ -245,6 +252,19 @@ def test_a_dead_letter_that_comes_twice_is_doubled() -> None:
     written = topics()
     written[DEAD_LETTERS] *= 2
     assert kinds(written) == {(Kind.DOUBLED, DEAD_LETTERS)}
+
+
+def test_while_a_worker_goes_on_only_dead_letters_of_what_it_takes_now_are_left_out() -> None:
+    def judged(topic: str, offset: int) -> set[tuple[Kind, str]]:
+        written = topics()
+        ours = (("__dlq.reason", b"not-json"), ("__dlq.topic", topic.encode()), ("__dlq.offset", b"%d" % offset))
+        written[DEAD_LETTERS].append(Written(1, CLOCK, b"k", b"{", ours))
+        faults = compare(found(written, len(EXPECTED.outputs) + len(EXPECTED.windows)), fold(), TERMS)
+        return {(fault.kind, fault.topic) for fault in faults}
+
+    assert judged(PREFIX + INPUTS[0], len(INBOUND)) == set()
+    for topic, offset in ((PREFIX + INPUTS[0], 0), ("", 99), ("elsewhere", 99)):
+        assert judged(topic, offset) == {(Kind.UNEXPECTED, DEAD_LETTERS)}
 
 
 def test_what_a_worker_wrote_after_the_cut_is_left_out() -> None:
@@ -332,11 +352,12 @@ def test_however_far_one_looks_ahead_each_event_that_is_due_is_found_once(places
         assert bool(told(Kind.OUT_OF_ORDER)) == (places != sorted(places))
 
 
-def test_what_is_found_as_it_is_due_is_let_go_of() -> None:
-    """However many events there are, no more than their contacts' windows stay in memory."""
+@pytest.mark.parametrize("apart_hours", [0.001, 25])
+def test_what_is_found_as_it_is_due_is_let_go_of(apart_hours: float) -> None:
+    """However many events there are, and however often a window is extended, only its contacts stay in memory."""
 
     def peak_bytes(messages: int) -> int:
-        inbound = [record("inbound", n, KEYS[n % len(KEYS)], 25 * n, "text") for n in range(messages)]
+        inbound = [record("inbound", n, KEYS[n % len(KEYS)], apart_hours * n, "text") for n in range(messages)]
         written = topics(run(inbound, [], ModelPolicy(), 1))
         there = Found(0, dict(zip(INPUTS, (inbound, []), strict=True)), written)
         tracemalloc.start()

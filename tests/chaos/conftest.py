@@ -5,11 +5,8 @@ name and count, and what the verdict says. It is written after each trial, shoul
 end of the run is the same, for eyes.
 """
 
-import contextlib
-import functools
 import json
 import os
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -24,7 +21,7 @@ from rich.table import Table
 
 from processor.embedded.jars import locked_jars
 from processor.settings import Settings
-from tests.chaos.harness import SESSION_S
+from tests.chaos.harness import SESSION_S, commit
 from tests.chaos.trial import MINUTES, PROOF, SEED, Trial
 from tests.kafka import Kafka
 
@@ -94,7 +91,7 @@ def _put_on_record(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     run = {
         "at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "commit": _commit(),
+        "commit": commit(),
         "kafka": next(jar.version for jar in locked_jars() if jar.name == "kafka-clients"),
         "seed": SEED,
         "minutes": MINUTES,
@@ -102,16 +99,6 @@ def _put_on_record(folder: Path) -> None:
         "trials": _trials,
     }
     (folder / "results.json").write_text(json.dumps(run, indent=1) + "\n", "utf-8")
-
-
-@functools.cache
-def _commit() -> str:
-    """Say which code this is, or "unknown" where it is no clone; "-dirty" tells of changes that are not committed."""
-    git = ("git", "describe", "--always", "--dirty", "--exclude=*")
-    with contextlib.suppress(OSError):
-        told = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-        return told.stdout.strip() or "unknown"
-    return "unknown"
 
 
 def pytest_terminal_summary() -> None:

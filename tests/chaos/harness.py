@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -350,3 +351,13 @@ class Stage:
             worker.signal(signal.SIGCONT)
         worker.signal(signal.SIGSTOP)
         return set()
+
+
+@cache
+def commit() -> str:
+    """Say which code this is, or "unknown" where it is no clone; "-dirty" tells of changes that are not committed."""
+    git = ("git", "describe", "--always", "--dirty", "--exclude=*")
+    with suppress(OSError):
+        told = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        return told.stdout.strip() or "unknown"
+    return "unknown"

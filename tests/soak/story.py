@@ -1,0 +1,62 @@
+"""The page about a soak, made from its record alone: what was done, what memory did meanwhile, and the verdict."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from processor.measure.plot import Across, Line, drawing
+from tests.bench import document
+
+_LOOKED_AT: Final = ("descriptors", "threads", "tasks")
+
+
+def write(folder: Path, record: dict[str, Any]) -> None:
+    """Write `soak.md`, `soak.html` and the plot that they show."""
+    document.write(folder, "soak", page(record), {"soak-memory.svg": _memory(record)})
+
+
+def page(record: dict[str, Any]) -> str:
+    """Give the page in Markdown."""
+    done = ", ".join(f"{fault} {count} times" for fault, count in record["faults"].items())
+    rss = record["slopes"]["rss_kb"]
+    verdict = record["verdict"]
+    faults = ", ".join(f"{count} {kind}" for kind, count in verdict["faults"].items())
+    machine = ", ".join(f"{name} {what}" for name, what in record["machine"].items())
+    rows = [
+        ("memory, MB", rss["mean"] / 1024, rss["growth"] / 1024, f"{record['rss_growth_max']:.0%} of the mean"),
+        *(
+            (name, slope["mean"], slope["growth"], f"{record['count_growth_max']:g}")
+            for name in _LOOKED_AT
+            if (slope := record["slopes"][name])
+        ),
+    ]
+    table = "\n".join(f"| {name} | {mean:,.1f} | {growth:+,.1f} | {most} |" for name, mean, growth, most in rows)
+    return f"""\
+# A soak
+
+Made by `make soak HOURS={record["hours"]:g}`, at commit {record["commit"]}, {record["at"]}, on {machine}.
+Kafka, the workers and the load shared that machine.
+
+{record["events"]:,} events at {record["rate"]:,} a second. One worker lived through all of it; beside it there were
+others, and partitions went to and fro: {done}. At most {record["lag_max"]:,} records waited.
+
+`janela verify` afterwards, of {verdict["consumed"]["records"]:,} records and {verdict["due"]["outputs"]:,} events that
+were due: {faults or "nothing lost, doubled or wrong"}.
+
+The worker that lived, by a straight line through all samples after the first {record["warm_up_share"]:.0%} of the time:
+
+| | mean | rise from the line's begin to its end | less than |
+| --- | ---: | ---: | --- |
+{table}
+
+![Memory](soak-memory.svg)
+
+Memory rises as contacts are seen for the first time and partitions come and go, and then what was freed once is used
+again. A restart of a neighbour is a bump: its partitions are restored here, and given back.
+"""
+
+
+def _memory(record: dict[str, Any]) -> str:
+    samples = record["samples"]
+    apart = record["hours"] * 60 / max(len(samples) - 1, 1)
+    points = [(apart * n, sample["rss_kb"] / 1024) for n, sample in enumerate(samples)]
+    return drawing("Resident memory of the worker that lives through it, MB", [Line("MB", points)], Across(" min"))

@@ -1,0 +1,42 @@
+"""The page about a soak says what its record says, be it good or bad."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.soak import story
+
+
+def record(**faults: int) -> dict[str, Any]:
+    slope = {"mean": 17.0, "growth": 0.5, "per_hour": 0.7}
+    return {
+        "at": "2026-11-27T20:00:00+00:00",
+        "commit": "abc1234",
+        "machine": {"cores": "2 x some"},
+        "hours": 0.5,
+        "rate": 2000,
+        "events": 3_600_000,
+        "lag_max": 900,
+        "faults": {"SIGKILL": 7, "SIGTERM": 9},
+        "warm_up_share": 0.3,
+        "rss_growth_max": 0.08,
+        "count_growth_max": 3.0,
+        "slopes": dict.fromkeys(("descriptors", "threads", "tasks"), slope)
+        | {"rss_kb": {"mean": 204_800.0, "growth": -1024.0, "per_hour": -2048.0}},
+        "samples": [{"rss_kb": 100_000 + n} for n in range(10)],
+        "verdict": {"consumed": {"records": 3_600_000}, "due": {"outputs": 4_000_000}, "faults": faults},
+    }
+
+
+def test_the_page_tells_of_level_memory_and_of_a_clean_verdict(tmp_path: Path) -> None:
+    story.write(tmp_path, record())
+    page = (tmp_path / "soak.md").read_text()
+    assert "SIGKILL 7 times, SIGTERM 9 times" in page
+    assert "3,600,000 records and 4,000,000 events that\nwere due: nothing lost, doubled or wrong." in page
+    assert "| memory, MB | 200.0 | -1.0 | 8% of the mean |" in page
+    assert "| tasks | 17.0 | +0.5 | 3 |" in page
+    assert (tmp_path / "soak-memory.svg").read_text().count("<polyline") == 1
+    assert "<svg" in (tmp_path / "soak.html").read_text()
+
+
+def test_the_page_tells_of_what_is_wrong() -> None:
+    assert "were due: 2 lost, 1 wrong-state." in story.page(record(**{"lost": 2, "wrong-state": 1}))

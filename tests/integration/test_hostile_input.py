@@ -1,7 +1,7 @@
 """What a hostile or a broken producer can put on a topic, through a real broker to a real worker.
 
-The worker is started by a few lines that note the longest time between two ticks of its loop, and the most memory that
-it has had: what is on the topics may cost neither.
+The worker is started by a few lines that note the longest time between two ticks of its loop, how much of such a time
+the loop's thread was at work itself, and the most memory that it has had: what is on the topics may cost none of these.
 """
 
 import json
@@ -28,7 +28,8 @@ READY_S: Final = 90
 PARTITIONS: Final = 2
 MB: Final = 1024 * 1024
 STALL_S: Final = 0.25
-"""The longest that the loop may stand still on a machine that has a core for it; beside others it waits its turn."""
+"""The longest that the loop may be at work on one thing, in seconds of CPU, which no neighbour adds to; and that it may
+stand still at all, on a machine that has a core for it: beside others it waits its turn."""
 
 WORKER: Final = """
 import asyncio, json, time
@@ -47,14 +48,15 @@ async def tick():
     while not app.engine.owners:
         await asyncio.sleep(0.1)
     Path("/proc/self/clear_refs").write_text("5")  # the most memory is counted from here
-    before, longest, told = status("VmRSS:"), 0.0, time.monotonic()
+    before, longest, busiest, told = status("VmRSS:"), 0.0, 0.0, time.monotonic()
     while True:
-        began = time.monotonic()
+        began, used = time.monotonic(), time.thread_time()
         await asyncio.sleep(0.005)
         longest = max(longest, time.monotonic() - began - 0.005)
+        busiest = max(busiest, time.thread_time() - used)
         if time.monotonic() - told > 0.3:
             told = time.monotonic()
-            seen = {"stall_s": round(longest, 3), "before_mb": before}
+            seen = {"stall_s": round(longest, 3), "busy_s": round(busiest, 3), "before_mb": before}
             seen |= {"most_mb": status("VmHWM:"), "now_mb": status("VmRSS:")}
             print("SEEN " + json.dumps(seen), flush=True)
 
@@ -137,10 +139,11 @@ def hold(worker: Worker, what: str, growth_mb: int) -> None:
     """Print what the worker has gone through, and hold it to the bars."""
     found = seen(worker)
     sys.stdout.write(
-        f"\n  {what}: longest stall {found['stall_s'] * 1000:.0f} ms, memory {found['before_mb']} MB before,"
-        f" {found['most_mb']} MB at most, {found['now_mb']} MB after\n"
+        f"\n  {what}: longest stall {found['stall_s'] * 1000:.0f} ms, of CPU {found['busy_s'] * 1000:.0f} ms; memory"
+        f" {found['before_mb']} MB before, {found['most_mb']} MB at most, {found['now_mb']} MB after\n"
     )
     assert found["most_mb"] - found["before_mb"] < growth_mb
+    assert found["busy_s"] < STALL_S
     assert found["stall_s"] < STALL_S * 4 * patience()
 
 

@@ -162,7 +162,7 @@ class Instruments(Watcher):
             waited_s = time.monotonic() - owner.waiting_since_s
             if owner.is_stopped:
                 found.append(f"partition {owner.partition} is stopped by a flood of dead letters")
-            elif owner.has_input() and waited_s > WAITING_S:
+            elif owner.is_behind() and waited_s > WAITING_S:
                 found.append(f"partition {owner.partition} has committed nothing for {waited_s:.0f} s")
         return found
 
@@ -198,18 +198,17 @@ class Instruments(Watcher):
             metrics.timers_overdue.labels(partition).set(core.windows.timers.count(overdue_ms))
         for buffer in owner.buffers:
             metrics.buffered_records.labels(self._name(buffer.tp), partition).set(len(buffer.events))
-            if (lag := self._lag(buffer)) is not None:
-                metrics.offset_lag.labels(self._name(buffer.tp), partition).set(lag)
+            metrics.offset_lag.labels(self._name(buffer.tp), partition).set(self._lag(buffer))
 
     def _name(self, tp: TopicPartition) -> str:
         """Give a topic's name in the contract."""
         name: str = tp.topic.removeprefix(self._settings.topic_prefix)
         return name
 
-    def _lag(self, buffer: InputBuffer) -> int | None:
-        """Tell how many records are not applied, up to the end that was seen last; None where none was seen."""
-        end = self._engine.consumer.end_seen(buffer.tp)
-        return None if end is None else max(end - buffer.position, 0)
+    def _lag(self, buffer: InputBuffer) -> int:
+        """Tell how many records are not applied, up to the end that came with the last fetch or was asked for since."""
+        end = max(self._engine.consumer.end_seen(buffer.tp) or 0, buffer.end)
+        return max(end - buffer.position, 0)
 
     def _is_behind(self, owner: Owner) -> bool:
         return owner.has_input() or any(self._lag(buffer) for buffer in owner.buffers)

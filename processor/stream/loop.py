@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 import structlog
 from aiokafka import TopicPartition
@@ -29,37 +30,28 @@ log = structlog.get_logger(__name__)
 
 TRANSACTION_RECORDS_MAX = 64_000  # under a second of work: well within the transaction's time-out
 _TICK_S = 0.2  # how often an idle worker looks whether a timer is due
-_UPSTREAM_S = 5.0  # a merge that waits longer than this for the end of a topic asks whether a transaction holds it
+_UPSTREAM_S = 5.0  # an owner that has been behind for longer than this asks whether a producer's transaction holds it
 
 
+@dataclass(eq=False)
 class TransactionLoop:
-    """Runs rounds over `owners` under one membership, until `stop`."""
+    """Runs rounds over `owners` under one membership, until `stop`. Owners may be added while it runs."""
 
-    def __init__(
-        self,
-        owners: dict[int, Owner],
-        membership: Membership,
-        producer: TransactionalProducer,
-        log_reader: LogReader,
-        clock: BrokerClock,
-        settings: Settings,
-        tokens: Iterator[str],
-        on_round: Callable[[Iterable[Round], float], None],
-    ) -> None:
-        """Take what one assignment fixes, and `tokens` that no other transaction has ever had.
+    owners: dict[int, Owner]
+    membership: Membership
+    producer: TransactionalProducer
+    log_reader: LogReader
+    clock: BrokerClock
+    settings: Settings
+    tokens: Iterator[str]
+    """None of them has another transaction ever had."""
+    on_round: Callable[[Iterable[Round], float], None]
+    """Told what was committed, and how long that took (s)."""
 
-        Owners may be added while it runs; `on_round` is told what was committed, and how long
-        that took (s).
-        """
-        self._owners, self._membership = owners, membership
-        self._producer, self._log_reader, self._clock = producer, log_reader, clock
-        self._settings = settings
-        self._tokens = tokens
-        self._on_round = on_round
-        self._arrived = asyncio.Event()
-        self._stopping = asyncio.Event()
+    def __post_init__(self) -> None:
+        self._arrived, self._stopping = asyncio.Event(), asyncio.Event()
         self._first_owner = 0
-        self._clocks_moved_s = 0.0
+        self._asked_s = 0.0
 
     def wake(self) -> None:
         """Say that something has arrived."""
@@ -83,7 +75,7 @@ class TransactionLoop:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._arrived.wait(), _TICK_S)
                 self._arrived.clear()
-                if (early_s := began_s + self._settings.commit_interval_ms / 1000 - time.monotonic()) > 0:
+                if (early_s := began_s + self.settings.commit_interval_ms / 1000 - time.monotonic()) > 0:
                     await asyncio.sleep(early_s)
                 if self._stopping.is_set():
                     break
@@ -104,7 +96,7 @@ class TransactionLoop:
         """Do steps 1 and 2 for each owner, in turn so that none is always last."""
         rounds: list[Round] = []
         records = 0
-        owners = list(self._owners.values())
+        owners = list(self.owners.values())
         for i in range(len(owners)):
             if records >= TRANSACTION_RECORDS_MAX:
                 self._first_owner += i
@@ -112,7 +104,7 @@ class TransactionLoop:
                 break
             owner = owners[(self._first_owner + i) % len(owners)]
             if not owner.is_stopped:
-                round_ = owner.decide(ends, self._clock.now_ms())
+                round_ = owner.decide(ends, self.clock.now_ms())
                 if round_ is not None:
                     failpoint("round-built")
                     rounds.append(round_)
@@ -123,28 +115,28 @@ class TransactionLoop:
     async def _ends(self) -> LogEnds:
         """Ask for the ends of the inputs where something hangs on them: one request for all partitions.
 
-        A merge that waits asks in every round; idle clocks ask once a tick.
+        A merge that waits asks in every round; idle clocks ask once a tick, and without them it is looked now and then
+        whether anything lies there that is not fetched.
         """
         now_s = time.monotonic()
-        moves_clocks = self._settings.clock == "live" and now_s - self._clocks_moved_s >= _TICK_S
+        is_time = now_s - self._asked_s >= (_TICK_S if self.settings.clock == "live" else _UPSTREAM_S)
         owners = [
-            owner
-            for owner in self._owners.values()
-            if owner.waits_for_end() or (moves_clocks and not owner.has_input())
+            owner for owner in self.owners.values() if owner.waits_for_end() or (is_time and not owner.has_input())
         ]
         if not owners:
             return NO_ENDS
-        if moves_clocks:
-            self._clocks_moved_s = now_s
-        ends = await self._log_reader.ends(tp for owner in owners for tp in owner.inputs)
+        if is_time:
+            self._asked_s = now_s
+        ends = await self.log_reader.ends(tp for owner in owners for tp in owner.inputs)
         for owner in owners:
-            if owner.waits_for_end() and now_s - owner.waiting_since_s > _UPSTREAM_S:
+            owner.note_ends(ends)
+            if owner.is_behind() and now_s - owner.waiting_since_s > _UPSTREAM_S:
                 await self._excuse(owner, ends)
         return ends
 
     async def _excuse(self, owner: Owner, ends: LogEnds) -> None:
         """Tell a merge that a producer's open transaction holds up from one that is stuck (the watchdog's to see)."""
-        stable = await self._log_reader.stable_ends(owner.inputs)
+        stable = await self.log_reader.stable_ends(owner.inputs)
         for tp, buffer in zip(owner.inputs, owner.buffers, strict=True):
             if stable[tp] <= buffer.taken < ends.offsets[tp]:
                 owner.waiting_since_s = time.monotonic()
@@ -152,15 +144,15 @@ class TransactionLoop:
 
     async def _commit(self, rounds: list[Round]) -> None:
         """Do steps 3 to 6 for all rounds together."""
-        token = next(self._tokens)
+        token = next(self.tokens)
         offsets: dict[TopicPartition, tuple[int, str]] = {}
         for round_ in rounds:
-            progress = encode_progress(round_.owner.progress(round_, token, self._producer.transactional_id))
+            progress = encode_progress(round_.owner.progress(round_, token, self.producer.transactional_id))
             for tp, position in round_.positions.items():
                 offsets[tp] = (position, progress)
         batches = [batch for round_ in rounds for batch in round_.batches]
         began_s = time.monotonic()
-        await self._producer.commit(batches, offsets, self._membership)
+        await self.producer.commit(batches, offsets, self.membership)
         for round_ in rounds:
             round_.owner.on_committed(round_, token)
-        self._on_round(rounds, time.monotonic() - began_s)
+        self.on_round(rounds, time.monotonic() - began_s)

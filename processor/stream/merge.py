@@ -37,6 +37,8 @@ class InputBuffer:
         self.tp = tp
         self.taken = position
         """Everything before this has arrived here."""
+        self.end = 0
+        """Where the topic was last found to end."""
         self.events: list[Event] = []
         self.offsets: list[int] = []
         self.bad: list[BadRecord] = []

@@ -98,7 +98,7 @@ class Owner:
         self.types: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         """Records read since somebody looked, by side and type."""
         self.waiting_since_s = time.monotonic()
-        """Since when (monotonic) it has had input and committed nothing; means nothing while it has none."""
+        """Since when (monotonic) it has been behind and committed nothing; means nothing while it is not."""
         self._settings = settings
         self._decoder = InputDecoder(
             partition, settings.partitions, self.core.windows, settings.record_bytes_max, settings.key_check == "on"
@@ -146,6 +146,18 @@ class Owner:
     def has_input(self) -> bool:
         """Whether anything waits to be applied or to leave."""
         return any(buffer.events or buffer.bad for buffer in self.buffers)
+
+    def is_behind(self) -> bool:
+        """Whether anything waits to be applied, or lies on a topic, as far as its end is known, and does not arrive."""
+        return self.has_input() or any(buffer.taken < buffer.end for buffer in self.buffers)
+
+    def note_ends(self, ends: LogEnds) -> None:
+        """Note where its topics end."""
+        was_behind = self.is_behind()
+        for buffer in self.buffers:
+            buffer.end = ends.offsets.get(buffer.tp, buffer.end)
+        if not was_behind:
+            self.waiting_since_s = time.monotonic()
 
     def waits_for_end(self) -> bool:
         """Whether the merge can't go on before the end of a topic is known."""

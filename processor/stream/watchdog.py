@@ -39,7 +39,7 @@ class Watchdog:
         while not self._stopped.wait(min(1.0, self._limit_s / 10)):
             for owner in list(self._engine.owners.values()):
                 waited_s = time.monotonic() - owner.waiting_since_s
-                if owner.has_input() and not owner.is_stopped and waited_s > self._limit_s:
+                if owner.is_behind() and not owner.is_stopped and waited_s > self._limit_s:
                     log.error("worker.stuck", partition=owner.partition, waited_s=round(waited_s))
                     faulthandler.dump_traceback(sys.stderr, all_threads=True)
                     os._exit(EXIT_STUCK)

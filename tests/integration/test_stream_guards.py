@@ -77,6 +77,16 @@ def noting(carrier):
 engine.accept = noting
 """
 
+DEAF = """
+from processor.stream.transport import ConsumerThread
+
+async def nothing(thread, timeout):
+    await asyncio.sleep(timeout)
+    return []
+
+ConsumerThread.fetch = nothing
+"""
+
 SLOW = """
 from pathlib import Path
 from processor.stream.restore import Restorer
@@ -150,6 +160,40 @@ async def test_a_worker_that_has_input_and_commits_nothing_ends_itself_and_shows
         told = "\n".join(worker.lines())
     assert "worker.stuck" in told
     assert told.count("most recent call first") > 1, "not the stacks of all threads"
+
+
+@pytest.mark.parametrize("clock", ["event", "live"])
+async def test_a_worker_to_which_nothing_comes_of_what_is_there_ends_itself_too(
+    clock: str, settings: Settings, tmp_path: Path
+) -> None:
+    async with Stage.open(settings.model_copy(update={"clock": clock}), tmp_path) as stage:
+        await stage.preload(some(200))
+        worker = stage.worker("w", command=command(DEAF))
+        assert await worker.ended(READY_S) == EXIT_STUCK, worker.told()
+    assert any("worker.stuck" in line for line in worker.lines()), worker.told()
+
+
+@pytest.mark.parametrize("clock", ["event", "live"])
+async def test_a_worker_waits_for_as_long_as_a_producer_keeps_its_transaction_open(
+    clock: str, settings: Settings, tmp_path: Path
+) -> None:
+    async with Stage.open(settings.model_copy(update={"clock": clock}), tmp_path) as stage:
+        await stage.preload(some(200))
+        worker = stage.worker("w")
+        await stage.until_consumed(READY_S)
+        platform = AIOKafkaProducer(
+            bootstrap_servers=settings.bootstrap_servers, transactional_id=f"{settings.topic_prefix}platform"
+        )
+        await platform.start()
+        try:
+            async with platform.transaction():
+                await stage.write(platform, some(20, seed=12))
+                await asyncio.sleep(1.5 * WATCHDOG_S)
+                assert worker.code is None, worker.told()
+        finally:
+            await platform.stop()
+        await stage.until_consumed(READY_S)
+    assert any("stream.input-transaction-open" in line for line in worker.lines()), worker.told()
 
 
 @pytest.mark.parametrize("membership", ["dynamic", "static"])

@@ -73,7 +73,7 @@ proof: setup  ## All of it, three at a time, in about an hour: every fault as of
 	@rm -rf $(RESULTS)
 	@-PROOF=$(PROOF) SEED=$(SEED) HISTORIES=$(HISTORIES) RESULTS=$(RESULTS) $(BIN)/python -m pytest \
 	    $(BEFALLS) tests/chaos --numprocesses 3 --dist worksteal --timeout 0 --verbose $(ARGS)
-	@$(BIN)/python -m tests.chaos.table $(RESULTS) >docs/proof.md
+	@$(BIN)/python -m tests.chaos.table $(RESULTS) docs/proof.md
 
 soak: setup  ## Mild chaos at 2,000 events/s for HOURS=1: nothing lost, memory flat; the record goes to .janela/soak
 	@HOURS=$(HOURS) $(BIN)/python -m pytest tests/soak -m soak --timeout 0 $(ARGS)

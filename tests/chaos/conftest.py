@@ -1,8 +1,8 @@
 """What each chaos test is given: settings that keep a worker inside transactions, and a trial that is put on record.
 
 The record of a run is `results.json`, in the folder that RESULTS in the environment names: one entry a trial, faults by
-name and count, and what the verdict says. It is written after each trial, should the run be cut off. The summary at the
-end of the run is the same, for eyes.
+name and count, and what the verdict says; and what became of each test that was to run, or that it never did. It is
+written after each trial, should the run be cut off. The summary at the end of the run is the same, for eyes.
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from processor.embedded.jars import locked_jars
 from processor.settings import Settings
+from tests.bench.report import machine
 from tests.chaos.harness import SESSION_S, commit
 from tests.chaos.trial import MINUTES, PROOF, SEED, Trial
 from tests.kafka import Kafka
@@ -30,6 +31,25 @@ RESULTS: Final = os.environ.get("RESULTS", "")
 _PASSED: Final = pytest.StashKey[bool]()
 _TRIAL: Final = "trial"
 _trials: Final[list[dict[str, Any]]] = []
+_tests: Final[dict[str, str]] = {}
+"""What became of each test, by its node id."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note what is to run, where no other processes run it."""
+    _planned(item.nodeid for item in session.items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(ids: Sequence[str]) -> None:
+    """Note what is to run, where other processes do."""
+    _planned(ids)
+
+
+def _planned(ids: Iterable[str]) -> None:
+    for nodeid in ids:
+        if "tests/chaos/" in nodeid:
+            _tests.setdefault(nodeid, "did not run")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -43,8 +63,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Take a trial's entry from its last report, which comes here from whatever process has run it."""
+    if report.nodeid in _tests and (report.when == "call" or not report.passed):
+        _tests[report.nodeid] = report.outcome if report.when == "call" else f"{report.outcome} in its {report.when}"
     entries = [cast(dict[str, Any], entry) for name, entry in report.user_properties if name == _TRIAL]
-    if report.when == "teardown" and entries:
+    if report.when == "teardown":
         _trials.extend(entries)
         if RESULTS and "PYTEST_XDIST_WORKER" not in os.environ:
             _put_on_record(Path(RESULTS))
@@ -96,6 +118,8 @@ def _put_on_record(folder: Path) -> None:
         "seed": SEED,
         "minutes": MINUTES,
         "proof": PROOF,
+        "machine": machine(),
+        "tests": _tests,
         "trials": _trials,
     }
     (folder / "results.json").write_text(json.dumps(run, indent=1) + "\n", "utf-8")

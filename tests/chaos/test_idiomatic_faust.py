@@ -51,7 +51,9 @@ async def test_kills_on_the_way_double_what_idiomatic_faust_has_said(
         found = said(stage.names, await stage.records(*OUTPUTS))
     outcome = Outcome.of(due(settings, records, now_ms), found)
     trial.faults |= Counter({"SIGKILL": KILLS})
-    trial.figures |= {"lost": outcome.lost.total(), "doubled": outcome.doubled.total()}
+    wrong = {"lost": outcome.lost, "doubled": outcome.doubled, "wrong": outcome.unexpected}
+    trial.figures |= {"events": len(records), "outputs": outcome.due}
+    trial.figures |= {name: found.total() for name, found in wrong.items()}
     trial.notes += [f"idiomatic Faust, {guarantee}: {outcome}"]
     assert outcome.doubled, "no double of idiomatic Faust after kills: this harness sees nothing"
 

@@ -23,6 +23,7 @@ WHOLE: dict[str, Any] = {
 }
 SIMULATION = {"seed": 1, "histories": 20_000, "deaths": 5, "a_minute": 900.0, "faults": 0}
 ASKED = {what: asked for what, asked, _ in reached_of([], None)}
+TESTS = {"tests/chaos/test_a.py::test_all_of_it": "passed"}
 FAULTS = {
     "kills of workers (SIGKILL)": "SIGKILL",
     "zombies": "SIGSTOP for two sessions",
@@ -31,11 +32,15 @@ FAULTS = {
 }
 
 
-def record(folder: Path, trial: dict[str, Any], histories: int = 20_000) -> Path:
-    run = {"at": "2026-11-26T00:00:00Z", "commit": "1b408fd", "kafka": "4.2.1", "seed": 1, "minutes": 0, "proof": 1}
-    (folder / "results.json").write_text(json.dumps(run | {"trials": [trial]}))
+def proved(
+    folder: Path, trial: dict[str, Any], histories: int = 20_000, tests: dict[str, str] = TESTS
+) -> tuple[int, str]:
+    """Give what the command says of a record, and the page that it writes."""
+    run = {"at": "2026-11-26T00:00:00Z", "commit": "1b408fd", "seed": 1, "minutes": 0, "proof": 1}
+    run |= {"machine": {"cores": "2 x some", "Kafka": "4.2.1"}, "tests": tests, "trials": [trial]}
+    (folder / "results.json").write_text(json.dumps(run))
     (folder / "simulation.json").write_text(json.dumps(SIMULATION | {"histories": histories}))
-    return folder
+    return main(folder, folder / "proof.md"), (folder / "proof.md").read_text()
 
 
 def trial(**less: int) -> dict[str, Any]:
@@ -61,30 +66,46 @@ def test_the_proof_asks_for_what_was_promised() -> None:
     }
 
 
-def test_a_whole_proof_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(record(tmp_path, trial())) == 0
-    page = capsys.readouterr().out
+def test_a_whole_proof_is_one(tmp_path: Path) -> None:
+    code, page = proved(tmp_path, trial())
+    assert code == 0
     assert "**" not in page
-    assert "on commit 1b408fd, with Kafka 4.2.1" in page
+    assert "on commit 1b408fd, with cores 2 x some, Kafka 4.2.1" in page
     assert "| events | 2,000,000 | 2,000,000 |" in page
 
 
 @pytest.mark.parametrize("what", ASKED)
-def test_what_is_short_is_told_and_fails(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_short_is_told_and_fails(what: str, tmp_path: Path) -> None:
     short = ASKED[what] - 1
     histories = short if what == "simulated histories" else 20_000
-    assert main(record(tmp_path, trial(**{what: short}), histories)) == 1
-    assert f"| {what} | {ASKED[what]:,} | **{short:,}** |" in capsys.readouterr().out
+    code, page = proved(tmp_path, trial(**{what: short}), histories)
+    assert code == 1
+    assert f"| {what} | {ASKED[what]:,} | **{short:,}** |" in page
 
 
 @pytest.mark.parametrize("wrong", ["lost", "doubled", "wrong"])
-def test_what_came_out_wrong_is_told_and_fails(wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(record(tmp_path, trial() | {wrong: 1})) == 1
-    page = capsys.readouterr().out
+def test_what_came_out_wrong_is_told_and_fails(wrong: str, tmp_path: Path) -> None:
+    code, page = proved(tmp_path, trial() | {wrong: 1})
+    assert code == 1
     assert f"| events {wrong} | 0 | **1** |" in page
     assert "**not clean**" in page
 
 
+@pytest.mark.parametrize("outcome", ["did not run", "failed", "failed in its setup", "skipped in its setup"])
+def test_a_test_that_failed_or_never_ran_is_told_and_fails(outcome: str, tmp_path: Path) -> None:
+    code, page = proved(tmp_path, trial(), tests=TESTS | {"tests/chaos/test_b.py::test_more": outcome})
+    assert code == 1
+    assert f"| tests/chaos/test_b.py::test_more | **{outcome}** |" in page
+
+
 def test_a_trial_that_failed_or_was_not_judged_does_not_count(tmp_path: Path) -> None:
-    assert main(record(tmp_path, trial() | {"passed": False})) == 1
-    assert main(record(tmp_path, trial() | {"is_judged": False})) == 1
+    assert proved(tmp_path, trial() | {"passed": False})[0] == 1
+    assert proved(tmp_path, trial() | {"is_judged": False, "figures": {}})[0] == 1
+
+
+def test_what_was_done_to_another_engine_is_no_fault_of_ours(tmp_path: Path) -> None:
+    found = {"events": 1500, "outputs": 900, "lost": 1, "doubled": 7, "wrong": 2}
+    theirs = WHOLE | {"is_judged": False, "faults": {"SIGKILL": 3}, "figures": found}
+    _, page = proved(tmp_path, theirs)
+    assert "| all of it | 3 | 1,500 | 900 | 1 | 7 | 2 | 60 |" in page
+    assert "| SIGKILL |" not in page

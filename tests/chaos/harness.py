@@ -341,12 +341,13 @@ class Stage:
         return await self.until(f"a commit on {which}", moved, within_s, ends_ok=ends_ok)
 
     async def stop_in_transaction(self, worker: Worker, chance: random.Random, tries: int = 40) -> set[int]:
-        """Hold a worker (SIGSTOP) inside a transaction; gives its partitions, none where it never had one open."""
+        """Hold a worker (SIGSTOP) inside a transaction of its own; gives the partitions that it has open, if any."""
+        _, partitions = await self.partitions_of(worker)
         for _ in range(tries):
             await asyncio.sleep(chance.uniform(0.01, 0.06))
             worker.signal(signal.SIGSTOP)
             await asyncio.sleep(0.05)  # what it had sent arrives
-            if found := await self.open_transactions():
+            if found := await self.open_transactions() & partitions:
                 return found
             worker.signal(signal.SIGCONT)
         worker.signal(signal.SIGSTOP)

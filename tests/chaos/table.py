@@ -40,6 +40,7 @@ _ASKED: Final = (
     Asked("kills of workers (SIGKILL)", 100, ("SIGKILL",)),
     *(Asked(f"deaths at {place}", 10, (f"death at {place}",)) for place in sorted(FAILPOINTS)),
     Asked("zombies", 10, ("SIGSTOP for two sessions",)),
+    Asked("zombies fenced in a transaction of their own", 10, ("zombie fenced",)),
     Asked("restarts of brokers", 12, ("broker killed", "broker shut down", "broker away")),
     Asked("ends of transactions held back", 50, ("EndTxn request held", "EndTxn answer held")),
 )

@@ -27,6 +27,7 @@ TESTS = {"tests/chaos/test_a.py::test_all_of_it": "passed"}
 FAULTS = {
     "kills of workers (SIGKILL)": "SIGKILL",
     "zombies": "SIGSTOP for two sessions",
+    "zombies fenced in a transaction of their own": "zombie fenced",
     "restarts of brokers": "broker killed and restarted",
     "ends of transactions held back": "EndTxn answer held",
 }
@@ -59,6 +60,7 @@ def test_the_proof_asks_for_what_was_promised() -> None:
     assert {what: count for what, count in ASKED.items() if what not in deaths} == {
         "kills of workers (SIGKILL)": 100,
         "zombies": 10,
+        "zombies fenced in a transaction of their own": 10,
         "restarts of brokers": 12,
         "ends of transactions held back": 50,
         "events": 2_000_000,

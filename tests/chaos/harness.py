@@ -12,11 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
@@ -28,6 +28,9 @@ from processor import topics
 from processor.audit.findings import OUTPUTS
 from processor.settings import Settings
 from tests.chaos.backlog import Wanted
+
+if TYPE_CHECKING:
+    from tests.chaos.reader import Reader
 
 ROOT: Final = Path(__file__).parents[2]
 INPUTS: Final = {"inbound": "messages.inbound", "outbound": "messages.outbound"}
@@ -126,6 +129,10 @@ class Stage:
         self.settings, self.folder = settings, folder
         self.names = topics.names(settings)
         self.workers: list[Worker] = []
+        self.reader: Reader | None = None
+        """Reads the outputs along, where a trial has asked for it."""
+        self.beside = AsyncExitStack()
+        """What goes on until the stage is left."""
         self._admin = settings.connection.admin()
         self._all = settings.connection.consumer()
         self._committed = settings.connection.consumer(isolation_level="read_committed")
@@ -150,6 +157,7 @@ class Stage:
         finally:
             for worker in stage.workers:
                 worker.kill()
+            await stage.beside.aclose()
             await stage._admin.close()
             await stage._all.stop()
             await stage._committed.stop()

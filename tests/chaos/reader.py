@@ -39,8 +39,7 @@ class Reader:
         """Take whose outputs to read."""
         self._stage, self._tps = stage, stage.tps(*OUTPUTS)
         self._seen: dict[TopicPartition, list[Seen]] = {tp: [] for tp in self._tps}
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=stage.settings.bootstrap_servers,
+        self._consumer: AIOKafkaConsumer = stage.settings.connection.consumer(
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="none",  # a log that ends before what was read from it has lost something
@@ -62,6 +61,12 @@ class Reader:
                 reading.cancel()
         finally:
             await reader._consumer.stop()
+
+    @classmethod
+    async def along(cls, stage: Stage) -> Self:
+        """Read until the stage is left."""
+        stage.reader = reader = await stage.beside.enter_async_context(cls.open(stage))
+        return reader
 
     @property
     def outputs(self) -> int:

@@ -18,6 +18,7 @@ from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import SESSION_S, Stage, Worker, patience
+from tests.chaos.reader import Reader
 from tests.chaos.trial import MINUTES, SEED, Trial, asked, rounds, size
 
 pytestmark = [pytest.mark.chaos, pytest.mark.short, pytest.mark.timeout(0)]
@@ -34,20 +35,23 @@ QUICK: dict[str, Any] = {"batch_records_max": 2000, "buffer_records_max": 8000}
 """For what is left of the backlog when the trouble is over."""
 
 
-async def filled(stage: Stage, events: int = EVENTS) -> None:
-    """Put a backlog of the run's seed on the inputs."""
+async def filled(stage: Stage, events: int = EVENTS, *, is_read: bool = True) -> None:
+    """Put a backlog of the run's seed on the inputs, and have a reader take in what comes of it, from now on."""
+    if is_read:
+        await Reader.along(stage)
     end_ms = time.time_ns() // 1_000_000 - HOUR_MS
     records = await asyncio.to_thread(backlog, SEED, events, CONTACTS, stage.settings.partitions, end_ms)
     await stage.preload(records)
 
 
 async def drained(stage: Stage, worker: Worker) -> str:
-    """Let a quick worker do the rest, and end it as it should be ended."""
+    """Let a quick worker do the rest, and end it as it should be ended; a reader must have seen what is there then."""
     took_s = await stage.until_consumed(START_S + 60 * MINUTES)
     # where there was nothing left, it may not even have begun
     await stage.until("the last worker has partitions", lambda: has_partitions(stage, worker), START_S)
     await stopped(worker)
-    return f"the rest in {took_s:.1f} s"
+    live = "" if stage.reader is None else f", {await stage.reader.agrees(START_S * patience())} outputs read live"
+    return f"the rest in {took_s:.1f} s{live}"
 
 
 async def has_partitions(stage: Stage, worker: Worker) -> bool:

@@ -17,9 +17,10 @@ import pytest
 
 from processor.audit.reading import verify
 from processor.settings import Settings
+from processor.stream.engine import EXIT_FAILED
 from tests.chaos.backlog import HOUR_MS, backlog
-from tests.chaos.harness import Stage, Worker, patience
-from tests.chaos.test_exactly_once import QUICK, START_S, TERM_S, drained, filled, stopped
+from tests.chaos.harness import SESSION_S, Stage, Worker, patience
+from tests.chaos.test_exactly_once import QUICK, START_S, TERM_S, drained, filled, stopped, woken
 from tests.chaos.trial import MINUTES, SEED, Trial, asked, rounds, size
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
@@ -64,6 +65,16 @@ class Fleet:
         self.trial.faults["SIGTERM"] += 1
         self.workers[place] = self._successor(place)
         await self.settled()
+
+    async def hold_still(self, place: int) -> None:
+        """Hold one still for two sessions; it ends when it goes on, or joins again."""
+        zombie = self.workers[place]
+        zombie.signal(signal.SIGSTOP)
+        await asyncio.sleep(2 * SESSION_S)
+        if await woken(self.stage, zombie) is not None:
+            assert zombie.code == EXIT_FAILED, zombie.told()
+            self.workers[place] = self._successor(place)
+        self.trial.faults["SIGSTOP beyond the session"] += 1
 
     async def settled(self) -> None:
         """Wait until all have partitions."""

@@ -1,7 +1,8 @@
 """Exactly once where the wall clock moves time on: windows that warn and end while workers are killed.
 
 Windows last for seconds. Traffic comes at some hundred events a second and pauses again and again, so that timers fire
-by events, by idle time, and after a death by whoever finds what came meanwhile.
+by events, by idle time, and after a death by whoever finds what came meanwhile. A lone worker dies at each step of a
+timer, and three are treated as a business's may be.
 """
 
 import asyncio
@@ -20,8 +21,10 @@ from processor.audit.rounds import Round
 from processor.settings import Settings
 from tests.chaos.backlog import AHEAD, DAY_MS, backlog
 from tests.chaos.harness import Stage, Worker, patience
-from tests.chaos.test_exactly_once import START_S
-from tests.chaos.trial import MINUTES, SEED, Trial, asked
+from tests.chaos.reader import Reader
+from tests.chaos.test_exactly_once import START_S, stopped
+from tests.chaos.test_fleet import SIZE, Fleet
+from tests.chaos.trial import MINUTES, SEED, Trial, asked, rounds
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
@@ -55,6 +58,7 @@ async def test_timers_of_idle_time_are_fired_once_whenever_their_worker_dies(
     deaths = [*IDLE, "SIGKILL"] * DEATHS
     chance.shuffle(deaths)
     async with Stage.open(live, tmp_path) as stage, _traffic(stage) as stop_traffic:
+        reader = await Reader.along(stage)
         for n, death in enumerate(deaths):
             is_place = death in IDLE
             failpoint = f"{death}:{chance.randint(1, 4)}" if is_place else ""
@@ -69,13 +73,39 @@ async def test_timers_of_idle_time_are_fired_once_whenever_their_worker_dies(
         ended_s = await stage.until("all windows have ended", lambda: _all_ended(stage), START_S)
         last.signal(signal.SIGTERM)
         assert await last.ended(10 * patience()) == 0
+        outputs = await reader.agrees(START_S * patience())
         verdict = await verify(stage.settings)
         by_idle_time = await _ends_of_idle_time(stage)
-    trial.notes.append(f"{meanwhile.counts.records} records were judged meanwhile")
+    trial.notes.append(f"{meanwhile.counts.records} records were judged meanwhile, {outputs} outputs read live")
     trial.notes.append(f"the last window ended in {ended_s:.1f} s, {by_idle_time} windows ended by idle time")
     trial.judge(verdict)
     assert meanwhile.is_clean, meanwhile
     assert by_idle_time
+
+
+async def test_three_workers_at_live_traffic_are_killed_held_still_and_restarted_and_lose_nothing(
+    live: Settings, tmp_path: Path, trial: Trial
+) -> None:
+    """As in production: three workers, a live clock, and inputs that come while anything befalls them."""
+    async with Stage.open(live, tmp_path) as stage, _traffic(stage) as stop_traffic:
+        reader = await Reader.along(stage)
+        fleet = Fleet(stage, trial, random.Random(SEED + 10))
+        await fleet.settled()
+        for _ in rounds(asked(6)):
+            for befall in (fleet.kill, fleet.hold_still, fleet.restart):
+                await stage.until_moved(within_s=START_S)
+                await befall(fleet.chance.randrange(SIZE))
+                await fleet.settled()
+        await stop_traffic()
+        await stage.until_consumed(START_S)
+        await stage.until("all windows have ended", lambda: _all_ended(stage), START_S)
+        for worker in fleet.workers:
+            await stopped(worker)
+        outputs = await reader.agrees(START_S * patience())
+        verdict = await verify(stage.settings)
+        by_idle_time = await _ends_of_idle_time(stage)
+    trial.notes.append(f"{outputs} outputs read live, {by_idle_time} windows ended by idle time")
+    trial.judge(verdict)
 
 
 async def _died(stage: Stage, worker: Worker, is_place: bool, chance: random.Random) -> None:

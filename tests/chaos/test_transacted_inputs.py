@@ -16,6 +16,7 @@ from processor.audit.reading import verify
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import Stage
+from tests.chaos.reader import Reader
 from tests.chaos.test_exactly_once import CONTACTS, QUICK, START_S, drained
 from tests.chaos.trial import SEED, Trial, size
 
@@ -42,6 +43,7 @@ async def test_what_producers_abort_and_what_is_of_the_year_2099_changes_nothing
     # the last ones come without a transaction: behind an end of one there would be positions that nobody commits
     last = len(records) * 9 // 10
     async with Stage.open(settings, tmp_path) as stage:
+        await Reader.along(stage)
         worker = stage.worker("w0", batch_records_max=20)
         platform = AIOKafkaProducer(
             bootstrap_servers=settings.bootstrap_servers, transactional_id=f"{settings.topic_prefix}platform"

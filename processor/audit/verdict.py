@@ -130,11 +130,20 @@ def compare(found: Found, fold: Fold, terms: Terms) -> Iterator[Fault]:
     """Give all that is wrong with a partition; the fold has come to its end then."""
     yield from Outputs(found, fold, terms).faults()
     known = fold.knowledge
+    yield from _accounting_faults(found, known.counts)
     if found.schedule is not None:
         yield from _breach_faults(found.partition, known)
     for topic, states in zip(STATES, (known.windows, known.consents), strict=True):
         yield from _state_faults(topic, found, states, terms)
     yield from dead_letter_faults(found, known.dead_letters, terms)
+
+
+def _accounting_faults(found: Found, counts: Counts) -> Iterator[Fault]:
+    """Look whether each record that was read was applied, or is a dead letter."""
+    read = sum(1 for name in INPUTS for _ in found.inputs[name])
+    if read != counts.records:
+        details = f"{read:,} records were read, {counts.applied:,} applied, {counts.dead_letters:,} dead letters"
+        yield Fault(Kind.LOST, INPUTS[0], found.partition, None, "the inputs", details)
 
 
 def _breach_faults(partition: int, known: Knowledge) -> Iterator[Fault]:

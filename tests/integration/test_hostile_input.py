@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import zstandard
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from processor.audit.partitioner import partition_of
@@ -194,7 +195,7 @@ async def test_records_that_are_hostile_in_themselves_stop_nobody(stage: Stage, 
         "too-large 10,000 headers": (key, value, [(f"header-{n}", b"x" * 5) for n in range(10_000)]),
         "too-large 300,000 headers": (key, value, many[:1] + [("x", None)] * 300_000),
         "too-large key": (b"k" * 900_000, value, []),
-        "too-large a million names": (key, b"{" + b",".join(b'"%x":1' % n for n in range(80_000)) + b"}", []),
+        "too-large eighty thousand names": (key, b"{" + b",".join(b'"%x":1' % n for n in range(80_000)) + b"}", []),
         "not-json as deep as fits": (key, b"[" * 60_000, []),
         "not-json objects as deep as fits": (key, b'{"":' * 15_000, []),
         "missing-field six thousand names": (key, b"{" + b",".join(b'"%x":1' % n for n in range(6_000)) + b"}", []),
@@ -204,12 +205,15 @@ async def test_records_that_are_hostile_in_themselves_stop_nobody(stage: Stage, 
     }
     for row in hostile.values():
         await producer.put(0, batch([row]))
+    million = batch([(key, b"{" + b",".join(b'"k%06d":0' % n for n in range(1_000_000)) + b"}", [])])
+    await producer.put(0, compressed(million, 4, zstandard.ZstdCompressor(level=10).compress))
     named = batch([(key, b"7", [("name", b"x")]), producer.on(0)]).replace(b"name", b"\xff\xfe\xfd\xfc")
     await producer.put(0, compressed(named, 0, bytes))
     await producer.put(0, batch([producer.on(0)]))
     await stage.until_consumed(READY_S * patience())
     found = await letters(stage)
-    assert [reason for reason, *_ in found] == [name.split()[0] for name in hostile] + ["bad-field"]
+    assert [reason for reason, *_ in found] == [*(name.split()[0] for name in hostile), "too-large", "bad-field"]
+    assert int(found[-2][3]["__dlq.size"]) == 12_000_001
     assert found[9][2] == b"7"
     assert [name for name in found[9][3] if not name.startswith("__dlq.")] == [name for name, _ in many]
     assert "\\xff\\xfe\\xfd\\xfc" in found[-1][3]

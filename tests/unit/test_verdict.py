@@ -248,6 +248,14 @@ def test_a_dead_letter_is_held_to_its_record_byte_for_byte() -> None:
     assert spoilt(headers=()) == nowhere
 
 
+def test_an_input_that_is_neither_applied_nor_a_dead_letter_is_lost() -> None:
+    more = [*INBOUND, record("inbound", len(INBOUND), KEYS[0], 30, "system")]
+    there = Found(0, dict(zip(INPUTS, (more, OUTBOUND), strict=True)), topics())
+    (fault,) = compare(there, fold(), TERMS)
+    assert (fault.kind, fault.subject) == (Kind.LOST, "the inputs")
+    assert fault.details == "13 records were read, 11 applied, 1 dead letters"
+
+
 def test_a_dead_letter_that_comes_twice_is_doubled() -> None:
     written = topics()
     written[DEAD_LETTERS] *= 2

@@ -16,6 +16,7 @@ FAILPOINTS: Final = (
     "round-built",  # one owner has decided, the others have not
     "transaction-begun",
     "records-sent",  # not yet acknowledged
+    "records-half-delivered",  # the first batch is acknowledged, those to other brokers or of later requests are not
     "records-delivered",
     "group-added",  # AddOffsetsToTxn is answered, TxnOffsetCommit is not sent
     "offsets-sent",
@@ -28,6 +29,7 @@ FAILPOINTS: Final = (
     "restore-nearly-read",  # the same of 99 %
     "restore-read",  # the records of a partition are read, not yet decoded
     "restore-decoded",  # its owner is not yet at work
+    "revoking",  # a transaction may be under way
     "revoked",
     "shut-down",  # the last transaction is committed, the group not left
 )

@@ -102,6 +102,8 @@ class TransactionalProducer:
                 delivery = await self._kafka.send_batch(batch, batch.tp.topic, partition=batch.tp.partition)
                 deliveries.append(delivery)
             failpoint("records-sent")
+            for first in deliveries[:1]:
+                first.add_done_callback(lambda _: failpoint("records-half-delivered"))
         async with self._step(5, "wait for the deliveries", undelivered):
             await asyncio.gather(*deliveries)
             failpoint("records-delivered")

@@ -107,6 +107,7 @@ class Engine:
         async with self._changing:
             if self.assignment is not None:
                 assignment, self.assignment = self.assignment, None
+                failpoint("revoking")
                 self._kept = await assignment.release()
                 failpoint("revoked")
                 log.info("stream.revoked", generation=assignment.membership.generation)

@@ -125,8 +125,7 @@ class TransactionLoop:
         ]
         if not owners:
             return NO_ENDS
-        if is_time:
-            self._asked_s = now_s
+        self._asked_s = now_s if is_time else self._asked_s
         ends = await self.log_reader.ends(tp for owner in owners for tp in owner.inputs)
         for owner in owners:
             owner.note_ends(ends)

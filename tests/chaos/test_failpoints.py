@@ -22,10 +22,17 @@ IDLE = {"idle-timers-due", "idle-timers-fired"}
 MIDWAY = {"restore-half-read", "restore-nearly-read"}
 """Places that there are in a long restore alone."""
 RESTORING = ("restore-begun", "restore-half-read", "restore-nearly-read", "restore-read", "restore-decoded")
-ONCE = {"assigned", *RESTORING, "revoked", "shut-down"}
+ONCE = {"assigned", *RESTORING, "revoking", "revoked", "shut-down"}
 """Places that a worker comes to once, or a few times, in its life."""
 STATE_RECORDS = 2_000
-"""Positions of each partition's state where a restore counts as long: it takes several fetches."""
+"""Positions of each partition's state where a restore counts as long."""
+IN_SMALL_STEPS = """
+from processor.cli.main import main
+from processor.stream import restore
+
+restore._RECORDS_AT_ONCE = 10  # of thousands, so that half of them is not all
+main()
+"""
 
 
 async def test_a_worker_that_dies_at_any_step_loses_nothing_and_doubles_nothing(
@@ -62,11 +69,14 @@ async def test_a_worker_that_dies_anywhere_in_a_long_restore_loses_nothing_and_d
         await stage.until("the state is long", long, START_S + 60 * MINUTES)
         writing.kill()
         await stage.evict(writing)
-        deaths = 0
+        deaths, chance = 0, random.Random(SEED + 11)
         for _ in rounds(asked(10)):
             for place in RESTORING:
-                times = trial.chance.randint(1, stage.settings.partitions) if place != "restore-begun" else 1
-                await died(stage, stage.worker(f"w{deaths % 3}", failpoint=f"{place}:{times}"), place)
+                times = chance.randint(1, stage.settings.partitions) if place != "restore-begun" else 1
+                armed = stage.worker(
+                    f"w{deaths % 3}", command=("-c", IN_SMALL_STEPS, "worker"), failpoint=f"{place}:{times}"
+                )
+                await died(stage, armed, place)
                 trial.faults[f"death at {place}"] += 1
                 deaths += 1
         rest = await drained(stage, stage.worker("last", **QUICK))
@@ -80,7 +90,7 @@ async def died(stage: Stage, worker: Worker, place: str) -> None:
     if place == "shut-down":
         await stage.until_moved(within_s=START_S)
         worker.signal(signal.SIGTERM)
-    if place == "revoked":
+    if place in {"revoking", "revoked"}:
         await stage.until_moved(within_s=START_S)
         joining = stage.worker("joining")
         assert await worker.ended(START_S) == -signal.SIGKILL

@@ -252,9 +252,9 @@ MUTANTS: Final = (
     Mutant(
         "offsets are committed before the outputs",
         "processor/stream/loop.py",
-        "        await self.producer.commit(batches, offsets, self._membership)\n",
-        "        await self.producer.commit([], offsets, self._membership)\n"
-        "        await self.producer.commit(batches, offsets, self._membership)\n",
+        "        await self.producer.commit(batches, offsets, self.membership)\n",
+        "        await self.producer.commit([], offsets, self.membership)\n"
+        "        await self.producer.commit(batches, offsets, self.membership)\n",
         SIMULATION,
     ),
     Mutant(
@@ -274,9 +274,9 @@ MUTANTS: Final = (
     Mutant(
         "a failed round is passed over",
         "processor/stream/loop.py",
-        "        await self.producer.commit(batches, offsets, self._membership)\n",
+        "        await self.producer.commit(batches, offsets, self.membership)\n",
         "        with suppress(Exception):\n"
-        "            await self.producer.commit(batches, offsets, self._membership)\n",
+        "            await self.producer.commit(batches, offsets, self.membership)\n",
         SIMULATION,
     ),
     Mutant(

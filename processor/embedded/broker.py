@@ -65,6 +65,7 @@ class EmbeddedKafka:
         props: Mapping[str, object] | None = None,
         tls: ssl.SSLContext | None = None,
         scram: Sequence[tuple[str, str]] = (),
+        release: str | None = None,
         class_archive: bool = True,
         on_fetch: OnFetch | None = None,
     ) -> None:
@@ -83,11 +84,13 @@ class EmbeddedKafka:
             tls: how the readiness check speaks to {port}, where `props` put TLS on it.
             scram: users and passwords (SCRAM) that a new cluster knows; for data that exists they do
                 nothing.
+            release: of Kafka, whose features a new cluster has, as one that was upgraded from it ("3.9"); for data
+                that exist it does nothing. None: those of the brokers' own.
             class_archive: whether to use and make the cached class archive.
             on_fetch: is told how the fetch of Kafka's jars goes on, from other threads.
         """
         self._wanted_data, self._nodes, self._port, self._heap = data, nodes, port, heap
-        self._props, self._tls, self._scram = dict(props or {}), tls, tuple(scram)
+        self._props, self._tls, self._scram, self._release = dict(props or {}), tls, tuple(scram), release
         self._class_archive, self._on_fetch = class_archive, on_fetch
         self._home: _Home | None = None
         self._running: dict[int, BrokerProcess] = {}
@@ -226,7 +229,7 @@ class EmbeddedKafka:
             properties = server_properties(cluster, node, self._props)
             (node_folder / "server.properties").write_text(properties)
         if known is None:
-            format_storage(runtime, cluster, node_folders, self._scram)
+            format_storage(runtime, cluster, node_folders, self._scram, self._release)
         folder.remember(cluster)
         return cluster
 

@@ -19,19 +19,29 @@ CHECKPOINT = "bootstrap.checkpoint"
 
 
 def format_storage(
-    runtime: Runtime, cluster: Cluster, folders: Sequence[Path], scram: Sequence[tuple[str, str]]
+    runtime: Runtime,
+    cluster: Cluster,
+    folders: Sequence[Path],
+    scram: Sequence[tuple[str, str]] = (),
+    release: str | None = None,
 ) -> None:
     """Format the nodes' folders, which hold a `server.properties` each.
 
-    `scram` names users and passwords that the cluster knows from its first moment (SCRAM, of both lengths).
+    Args:
+        runtime: whose Kafka formats.
+        cluster: whose nodes they are.
+        folders: one for each node.
+        scram: users and passwords that the cluster knows from its first moment (SCRAM, of both lengths).
+        release: of Kafka, whose features it begins with; None: the newest that the brokers know.
 
     Raises:
         EmbeddedKafkaError: Kafka's own tool refused.
     """
     checkpoint = runtime.bootstrap_checkpoint
-    if scram or not checkpoint.exists():
-        checkpoint = _let_kafka_format(runtime, cluster.cluster_id, folders[0], scram)
-        if not scram:  # users are of one cluster, everything else in it is of them all
+    is_own = bool(scram or release)  # users and old features are of one cluster, everything else of them all
+    if is_own or not checkpoint.exists():
+        checkpoint = _let_kafka_format(runtime, cluster.cluster_id, folders[0], scram, release)
+        if not is_own:
             runtime.keep_checkpoint(checkpoint)
     for node, folder in enumerate(folders):
         log = folder / LOG
@@ -50,7 +60,10 @@ def kafka_uuid() -> str:
     return text
 
 
-def _let_kafka_format(runtime: Runtime, cluster_id: str, folder: Path, scram: Sequence[tuple[str, str]]) -> Path:
+def _let_kafka_format(
+    runtime: Runtime, cluster_id: str, folder: Path, scram: Sequence[tuple[str, str]], release: str | None
+) -> Path:
+    features = ["--release-version", release] if release else []
     users = [
         word
         for user, password in scram
@@ -65,6 +78,7 @@ def _let_kafka_format(runtime: Runtime, cluster_id: str, folder: Path, scram: Se
         "-c",
         "server.properties",
         "--ignore-formatted",
+        *features,
         *users,
     )
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

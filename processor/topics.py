@@ -67,7 +67,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about a topic that is not as the contract wants it; as text, one line.
+    """Something about a topic, or about the brokers, that is not as we want it; as text, one line.
 
     An ``error`` stops a worker from starting, a ``warning`` does not.
     """
@@ -169,6 +169,11 @@ async def check(settings: Settings) -> list[Problem]:
         ClusterError: The cluster refuses to answer.
     """
     return problems(await survey(settings), settings)
+
+
+def errors(problems: Iterable[Problem]) -> list[str]:
+    """Give those that stop a worker from starting, one line each."""
+    return [str(problem) for problem in problems if problem.severity == "error"]
 
 
 def problems(cluster: Cluster, settings: Settings) -> list[Problem]:

@@ -121,7 +121,7 @@ async def verify(
             written by workers of these settings, or can't be read to its end.
         KafkaError: The cluster does not answer, or refuses to.
     """
-    if errors := [str(problem) for problem in await topics.check(settings) if problem.severity == "error"]:
+    if errors := topics.errors(await topics.check(settings)):
         raise ClusterError("\n".join(errors))
     verdict = Verdict(examples_max)
     async with _Reader(settings, sample, leave(settings, tolerance_ms), on_read) as reader:

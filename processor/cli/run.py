@@ -73,7 +73,7 @@ def _as_text(value: object) -> str:
 
 async def _apply_topics(settings: Settings) -> None:
     if (await topics.apply(settings)).kept:  # data of another run, or of another verb
-        errors = [str(problem) for problem in await topics.check(settings) if problem.severity == "error"]
+        errors = topics.errors(await topics.check(settings))
         if errors:
             raise topics.ClusterError("\n".join(errors))
 

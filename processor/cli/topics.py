@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from processor import contract, topics
+from processor import contract, features, topics
 from processor.cli.acls import EXAMPLES, topics_acls
 from processor.settings import Settings, SettingsError
 
@@ -41,9 +41,9 @@ janela topics apply --replication-factor 3 --strict
 {_EXIT_CODES}"""
 _CHECK_HELP = (
     "Say what on the cluster is not as the contract wants it, and how to mend it.\n\n"
-    "Errors stop a worker from starting: a topic that is missing, a wrong number of partitions, topics that"
-    " are not co-partitioned, state that is not compacted. Warnings do not: records that go too early, input"
-    " times that are not the broker's, too few copies, Kafka's own topics included."
+    "Errors stop a worker from starting: brokers that can't do what exactly-once rests on, a topic that is missing,"
+    " a wrong number of partitions, topics that are not co-partitioned, state that is not compacted. Warnings do not:"
+    " records that go too early, input times that are not the broker's, too few copies, Kafka's own topics included."
 )
 _CHECK_EXAMPLES = f"""Examples:
 
@@ -77,7 +77,7 @@ def apply_topics(
     """Create the topics that are missing, then check all of them. A topic that exists is never altered."""
     settings = _settings()
     applied = _ask(topics.apply(settings, replication_factor=replication_factor))
-    found = _ask(topics.check(settings))
+    found = _ask(_problems(settings))
     if as_json:
         _print_json({"created": applied.created, "kept": applied.kept, **_counted(found)})
     else:
@@ -91,7 +91,7 @@ def apply_topics(
 def check_topics(as_json: Json = False, strict: Strict = False) -> None:
     """Say what is wrong with the topics on the cluster."""
     settings = _settings()
-    found = _ask(topics.check(settings))
+    found = _ask(_problems(settings))
     if as_json:
         _print_json({"bootstrap_servers": settings.bootstrap_servers, **_counted(found)})
     else:
@@ -112,6 +112,10 @@ def list_topics(as_json: Json = False) -> None:
         return
     columns = ("name", "partitions", "copies", "cleanup", "description")
     _print_table(columns, [[_cell(row[column]) for column in columns] for row in rows])
+
+
+async def _problems(settings: Settings) -> list[topics.Problem]:
+    return [*await features.problems(settings), *await topics.check(settings)]
 
 
 def _row(topic: contract.TopicSpecification, settings: Settings, cluster: topics.Cluster) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def worker() -> NoReturn:
 
     Exit codes:
       0  stopped as asked
-      2  refused to run: settings, topics, or a committed state that needs a person; or no broker answered in time
+      2  refused to run: settings, brokers, topics, a committed state that needs a person; or no broker answered in time
       3  could not go on (a transaction failed, the instance was fenced, a bug): start it again
       4  stuck: had input and committed nothing for JANELA_WATCHDOG_SECONDS
     """

@@ -1,4 +1,4 @@
-"""Eight requests of Kafka's protocol that aiokafka 0.14 does not speak, and a sender that uses the first two.
+"""Nine requests of Kafka's protocol that aiokafka 0.14 does not speak, and a sender that uses the first two.
 
 * TxnOffsetCommit v3 (KIP-447) bears generation and member: the broker refuses the offsets of a worker that has lost
   its partitions.
@@ -8,19 +8,21 @@
 * DescribeProducers and ListTransactions (KIP-664) tell whose transaction is open on a partition.
 * DescribeTransactions (KIP-664) tells when a transaction began, by its coordinator's clock.
 * Metadata v8 and DescribeGroups v3 (KIP-430) tell what we are allowed to do.
+* ApiVersions v3 (KIP-584) tells what the cluster is able to.
 """
 
 # mypy: disable-error-code="misc"
 # aiokafka carries no types, and a class of unknown type is a base that mypy's strict mode refuses.
 
 from collections import defaultdict
+from io import BytesIO
 from typing import Any
 
 from aiokafka.client import CoordinationType
 from aiokafka.errors import IncompatibleBrokerVersion
 from aiokafka.producer import sender as aiokafka_sender
 from aiokafka.producer.transaction_manager import PidAndEpoch
-from aiokafka.protocol.api import RequestStruct, Response
+from aiokafka.protocol.api import RequestStruct, Response, ResponseHeader_v0
 from aiokafka.protocol.types import (
     Array,
     Boolean,
@@ -254,6 +256,39 @@ class DescribeGroupsRequest(RequestStruct):
     API_KEY, API_VERSION = 15, 3
     RESPONSE_TYPE = _DescribeGroupsResponse
     SCHEMA = Schema(("groups", Array(_plain)), ("with_rights", Boolean))
+
+
+class _ApiVersionsResponse(Response):
+    API_KEY, API_VERSION = 18, 3
+    SCHEMA = Schema(
+        ("error_code", Int16),
+        ("requests", CompactArray(("api_key", Int16), ("oldest", Int16), ("newest", Int16), _TAGS)),
+        ("throttle_time_ms", Int32),
+        _TAGS,
+    )  # fmt: skip
+
+
+class ApiVersionsRequest(RequestStruct):
+    """A question to a broker: the requests that it takes, and the cluster's features. Needs no right at all."""
+
+    API_KEY, API_VERSION, FLEXIBLE_VERSION = 18, 3, True
+    RESPONSE_TYPE = _ApiVersionsResponse
+    SCHEMA = Schema(("client", _text), ("client_version", _text), _TAGS)
+
+    def parse_response_header(self, read_buffer: Any) -> Any:
+        """Read the header; of this one answer it never has tags, for brokers that do not know the version (KIP-511)."""
+        return ResponseHeader_v0.decode(read_buffer)
+
+
+_FINALIZED_FEATURES = 2
+_FEATURES = CompactArray(("feature", _text), ("newest", Int16), ("oldest", Int16), _TAGS)
+
+
+def finalized_features(answer: Any) -> dict[str, int]:
+    """Take from an answer of ApiVersions what the whole cluster goes by (KIP-584); a feature at level 0 is left out."""
+    content = answer.tags.get(_FINALIZED_FEATURES)
+    found = _FEATURES.decode(BytesIO(content)) if content else []
+    return {feature: newest for feature, newest, *_ in found or []}
 
 
 class ExactRequest:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from processor import topics
+from processor import features, topics
 from processor.kafka.group import clients_of
 from processor.kafka.offsets import UNFINISHED, OffsetError, Progress, decode_progress
 from processor.kafka.producer import Committed
@@ -87,10 +87,10 @@ async def plan(settings: Settings, partitions: Sequence[int] | None) -> Plan:
 
     Raises:
         BrokerAwayError: No broker answers.
-        ClusterError: A topic is not as it must be, a worker is in the group, or there is nothing to go by.
+        ClusterError: Brokers or topics are not as they must be, a worker is in the group, or there is nothing to go by.
         KafkaError: The cluster does not answer, or refuses to.
     """
-    if errors := [str(problem) for problem in await topics.check(settings) if problem.severity == "error"]:
+    if errors := topics.errors([*await features.problems(settings), *await topics.check(settings)]):
         raise ClusterError("\n".join(errors))
     await refuse_members(settings)
     admin = settings.connection.admin()

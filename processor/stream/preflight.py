@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from processor import rights, topics
+from processor import features, rights, topics
 from processor.settings import Settings
 
 _AGAIN_S = 1.0
@@ -17,9 +17,8 @@ async def refusals(settings: Settings) -> list[str]:
     give_up_s = time.monotonic() + settings.broker_wait_seconds
     while True:
         try:
-            return await rights.missing(settings) or [
-                str(problem) for problem in await topics.check(settings) if problem.severity == "error"
-            ]
+            found = topics.errors(await features.problems(settings)) or await rights.missing(settings)
+            return found or topics.errors(await topics.check(settings))
         except topics.BrokerAwayError as error:
             if time.monotonic() >= give_up_s:
                 return [f"{error} (tried for {settings.broker_wait_seconds} s, JANELA_BROKER_WAIT_SECONDS)"]

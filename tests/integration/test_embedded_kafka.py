@@ -145,7 +145,7 @@ async def test_a_transaction_is_read_once_it_is_committed(kafka: Kafka, topic_pr
 
 
 def test_a_cached_format_has_the_features_of_a_whole_one(kafka: Kafka) -> None:
-    """Without its bootstrap checkpoint the cluster has transaction.version 0, and EndTxn v5 is no fence."""
+    """Without its bootstrap checkpoint the cluster has transaction.version 0, and its brokers refuse EndTxn v5."""
     host, port = kafka.bootstrap_servers.split(":")
     with socket.create_connection((host, int(port)), 5) as link, link.makefile("rb") as answers:
         request = struct.pack(">hhih", 18, 3, 1, 1) + b"t\0" + b"\2t\2t\0"  # ApiVersions v3

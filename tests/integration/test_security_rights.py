@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from processor import acls, rights
+from processor import acls, features, rights
 from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED, EXIT_REFUSED
 from processor.stream.preflight import refusals
@@ -80,6 +80,11 @@ async def test_a_right_for_one_workers_transactions_alone_is_not_enough(cluster:
     await cluster.grant(rightful, user, tuple(too_narrow))
     (line,) = await refusals(cluster.settings(rightful.topic_prefix, cluster.by_certificate(user)))
     assert line.startswith(f"error: transactional-id {rightful.app_id}-*: rights: found none, expected Write; ")
+
+
+async def test_what_the_brokers_can_do_is_told_to_whom_nothing_is_allowed(cluster: Cluster, topic_prefix: str) -> None:
+    for access in (cluster.by_certificate(f"w{secrets.token_hex(4)}"), cluster.by_password("operator")):
+        assert await features.problems(cluster.settings(topic_prefix, access)) == []
 
 
 async def refused(worker: Worker) -> str:

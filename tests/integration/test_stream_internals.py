@@ -25,6 +25,7 @@ from aiokafka.errors import CoordinatorLoadInProgressError, NodeNotReadyError
 from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.api import RequestStruct
 from aiokafka.record.default_records import DefaultRecordBatch
 from faust.stores import STORES, memory
 from faust.tables import TableManager
@@ -85,6 +86,7 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (TransactionManager.maybe_add_partition_to_txn, "self, tp"),
     (TransactionManager.complete_transaction, "self"),
     (AIOKafkaProducer.send_batch, "self, batch, topic, partition"),
+    (RequestStruct.parse_response_header, "self, read_buffer"),
     # processor.stream.store
     (memory.Store.__post_init__, "self"),
     (memory.Store.persisted_offset, "self, tp"),

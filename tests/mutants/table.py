@@ -301,6 +301,13 @@ MUTANTS: Final = (
         "",
         SIMULATION,
     ),
+    Mutant(
+        "a broker that is too old is let in",
+        "processor/features.py",
+        "if version is None or version < request.API_VERSION:",
+        "if version is None:",
+        "tests/unit/test_features.py::test_an_older_broker_is_refused_by_the_version_of_kafka_that_is_needed",
+    ),
     # ---------------------------------------------------------------------------------------- taking over, letting go
     Mutant(
         "a round is committed under the membership of that moment",
@@ -382,6 +389,14 @@ MUTANTS: Final = (
         "await _EndTxnHandler(self, commit_result).do(node_id)",
         "await aiokafka_sender.EndTxnHandler(self, commit_result).do(node_id)",
         _INTERNALS + "test_a_late_copy_of_an_end_is_refused_inside_the_next_transaction",
+    ),
+    Mutant(
+        "a cluster that was never raised to transactions of version 2 is worked on",
+        "processor/stream/preflight.py",
+        "topics.errors(await features.problems(settings)) or await",
+        "await",
+        "tests/integration/test_features.py::"
+        "test_a_cluster_that_was_never_raised_to_transactions_of_version_2_is_refused_until_it_is",
     ),
     Mutant(
         "a batch that failed is committed over",

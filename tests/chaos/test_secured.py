@@ -1,4 +1,4 @@
-"""Exactly once on a cluster that lets in nobody unknown: kills over SASL_SSL, with the generated rights alone.
+"""Exactly once on a cluster that lets in nobody unknown: kills over SASL_SSL and mTLS, with the generated rights alone.
 
 A worker that is killed leaves transactions open, which its successor ends in its name: the rights must do for that, and
 for all that a restore asks. Handshakes and logins stand before each of a successor's first steps.
@@ -29,11 +29,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.mark.parametrize("way", ["password", "certificate"])
 async def test_kills_over_tls_and_with_least_rights_lose_nothing_and_double_nothing(
-    cluster: Cluster, topic_prefix: str, tmp_path: Path, trial: Trial
+    way: str, cluster: Cluster, topic_prefix: str, tmp_path: Path, trial: Trial
 ) -> None:
     chance, kills = random.Random(SEED), 4 + int(4 * MINUTES)
-    login = cluster.by_password(WORKER)
+    nameless = {"sasl_username": "", "sasl_password": ""}  # where the administrator has a name
+    login = cluster.by_password(WORKER) if way == "password" else cluster.by_certificate(WORKER, **nameless)
     slow = {"commit_interval_ms": 30, "batch_records_max": 2, "buffer_records_max": 40}
     administered = cluster.as_admin(cluster.settings(topic_prefix, login, partitions=4, **slow))
     in_transaction = 0
@@ -54,5 +56,5 @@ async def test_kills_over_tls_and_with_least_rights_lose_nothing_and_double_noth
         rest = await drained(stage, worker)
         verdict = await verify(administered)
     trial.faults |= {"SIGKILL": kills}
-    trial.notes += [f"{in_transaction} inside a transaction", rest, "SASL_SSL, deny by default"]
+    trial.notes += [f"{in_transaction} inside a transaction", rest, f"by {way}, deny by default"]
     trial.judge(verdict)

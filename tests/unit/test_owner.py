@@ -99,6 +99,22 @@ def test_the_offsets_of_both_topics_go_with_each_round_over_the_gaps() -> None:
     assert round_.records == 2
 
 
+def test_an_owner_is_behind_as_long_as_anything_lies_before_the_ends_that_were_asked_for() -> None:
+    owner = Bench().owner
+    assert not owner.is_behind()
+    owner.waiting_since_s = 0.0
+    owner.note_ends(LogEnds(0, {IN: 2, OUT: 0}))
+    assert owner.is_behind()
+    assert owner.waiting_since_s > 0  # from now on, not from when it had its last input
+    owner.waiting_since_s = since_s = 1.0
+    owner.note_ends(LogEnds(0, {IN: 3}))
+    assert (owner.is_behind(), owner.waiting_since_s) == (True, since_s)
+    assert owner.accept(Carrier(IN, 0, 3, 0, []))
+    assert not owner.is_behind()
+    owner.stand_at((5, 0))
+    assert not owner.is_behind()
+
+
 def test_a_send_waits_for_the_message_that_may_still_come_before_it() -> None:
     bench = Bench(REPLAY)
     bench.put(OUT, T0 + SECOND)

@@ -19,7 +19,7 @@ def dead_letter(
 
     A key or a value of more than `part_bytes_max` bytes would not fit the topic: it is replaced by null, and its size
     and digest stand in the headers. Headers of the record come first, ours after them; where all of them together are
-    larger than that, they are left out and counted in one of ours.
+    larger than that, or were too many to be kept, they are left out and counted in one of ours.
     """
     topic, partition, offset = source
     ours = {
@@ -37,7 +37,8 @@ def dead_letter(
             ours |= {f"__dlq.{which}size": str(len(part)), f"__dlq.{which}sha256": digest}
     key = None if "__dlq.key_size" in ours else key
     value = None if "__dlq.size" in ours else value
-    if sum(len(name) + len(text or b"") for name, text in headers) > part_bytes_max:
+    are_kept = isinstance(headers, list | tuple)
+    if not are_kept or sum(len(name) + len(text or b"") for name, text in headers) > part_bytes_max:
         ours["__dlq.headers"] = str(len(headers))
         headers = ()
     return key, value, [*headers, *((name, text.encode()) for name, text in ours.items())]

@@ -8,6 +8,7 @@ import pytest
 from processor.codec.dead_letters import dead_letter
 from processor.codec.inputs import DeadLetter, Headers
 from processor.contract import closed_sets
+from processor.kafka.unread import UnreadHeaders
 from tests.unit.test_contract import failures
 
 LETTER = DeadLetter("bad-time", "time is neither RFC 3339 with a zone nor Unix time of 10 or 13 digits")
@@ -90,3 +91,10 @@ def test_headers_that_do_not_fit_are_left_out_and_counted() -> None:
     assert headers[0][0] == "__dlq.reason"
     assert ours(headers)["__dlq.headers"] == "3"
     assert failures("dead-letter", ours(headers)) == set()
+
+
+def test_headers_that_were_never_kept_are_left_out_and_counted_however_few_bytes_they_have() -> None:
+    never_kept: Any = UnreadHeaders(14_000, 14_000)
+    _, headers = written(b"7", never_kept, bytes_max=512 * 1024)
+    assert headers[0][0] == "__dlq.reason"
+    assert ours(headers)["__dlq.headers"] == "14000"

@@ -114,7 +114,7 @@ def _register(register: Register | None) -> _RegisterRecord | None:
 def _checked(decode: Callable[[bytes], _Record], value: bytes) -> _Record:
     try:
         record = decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise StateError(str(error)) from None
     if record.v != VERSION:
         raise StateError(f"found version {record.v}, this worker knows {VERSION}")

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 from msgspec import Struct
 
-from processor.kafka import fetched, refusals, stopping  # noqa: F401  # two of them are at work in every consumer
+from processor.kafka import patience, refusals  # noqa: F401  # the first is at work in every consumer
 from processor.kafka.security import ClientCredentials, Login, Password, Tls, TokenFile
 from processor.kafka.tokens import FetchedTokens, KeptTokens
 

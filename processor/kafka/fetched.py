@@ -1,23 +1,21 @@
 """Fetched bytes as batches of records, of which no compressed one is ever expanded whole in memory.
 
-`FetchedRecords` stands where aiokafka has its `MemoryRecords`, for all consumers. A batch is read by aiokafka, or by
-us where a header's name is not UTF-8: aiokafka takes none such. A compressed one waits, where `is_patient` is set,
-until somebody calls `expand`, which is for another thread than the loop's: a batch of up to `PLAIN_BYTES_MAX` is then
-read by aiokafka too, and a larger one comes in parts, each bounded in records and in bytes. What is too large in it
-to be passed on is counted and digested as it goes by (`Unread`).
+`FetchedRecords` stands where aiokafka has its `MemoryRecords`, for all consumers (`processor.kafka.patience`). A batch
+is read by aiokafka, or by us where a header's name is not UTF-8: aiokafka takes none such. A compressed one waits,
+once `is_patient` is set, until somebody calls `expand`, which is for another thread than the loop's: a batch of up to
+`PLAIN_BYTES_MAX` is then read by aiokafka too, and a larger one comes in parts, each bounded in records and in bytes.
+What is too large in it to be passed on is counted and digested as it goes by (`Unread`).
 """
 
 import hashlib
 import struct
 import time
-from asyncio import Future, get_running_loop
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from operator import attrgetter
 from typing import Any, ClassVar, Final, NoReturn
 
-from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
@@ -30,6 +28,9 @@ PLAIN_BYTES_MAX: Final = 2 * 1024 * 1024
 """Expanded size up to which a batch is read in one go: twice what a broker takes of one that is not compressed."""
 KEPT_BYTES_MAX: Final = 1024 * 1024
 """Largest key, value or headers that are kept of a large batch: no less than `record_bytes_max` may be."""
+SMALL_BYTES: Final = 512 * 1024
+"""Expanded size at which batches that are small make a turn of `expand`: a change of threads costs as much as 40
+records, and batches of a hundred are common."""
 PART_RECORDS_MAX: Final = 1000
 PART_BYTES_MAX: Final = 2 * 1024 * 1024
 EXPAND_S: Final = 0.1
@@ -54,7 +55,8 @@ class Record(Struct):
     headers: list[tuple[str, bytes | None]] | UnreadHeaders
     cost: int
     """Bytes that it takes, more or less."""
-    timestamp_type: ClassVar[None] = None
+    timestamp_type: int
+    """1 where the broker set the timestamp, else 0."""
     checksum: ClassVar[None] = None
 
 
@@ -75,11 +77,9 @@ class FetchedRecords:
     def __init__(self, data: bytes) -> None:
         """Take the answer's bytes, of which the last batch may be cut off."""
         self.is_patient = False
-        self.expansion: Future[None] | None = None
-        """Set while another thread is in `expand`, and nothing else here may be called."""
         self._data, self._at = data, 0
         self._given = MemoryRecords(data)
-        self._ready: _Batch | None = None
+        self._ready: deque[_Batch] = deque()
         self._large: _Large | None = None
 
     def size_in_bytes(self) -> int:
@@ -90,44 +90,57 @@ class FetchedRecords:
         """Whether there is a batch that can be read now."""
         if not self.is_patient:
             return bool(self._given.has_next())
-        return self._ready is not None or (self._large is None and self._given.has_next() and not self._codec())
+        return bool(self._ready) or (self._large is None and self._given.has_next() and not self._codec())
 
     def next_batch(self) -> Any:
         """Give the next batch, or the next part of a large one."""
-        if self._ready is not None:
-            batch, self._ready = self._ready, None
-            return batch
+        if self._ready:
+            return self._ready.popleft()
         given, data = self._next()
         return _Batch(given, data) if given.magic >= _MAGIC else given
 
     @property
     def waits(self) -> bool:
         """Whether nothing can be read before `expand` has been called (again)."""
-        return self._ready is None and (self._large is not None or (self._given.has_next() and self._codec() != 0))
+        return not self._ready and (self._large is not None or self._is_compressed())
 
     def expand(self, position: int) -> None:
-        """Go on with the compressed batch that comes next, from the record at this offset on, for `EXPAND_S` at most.
+        """Go on with the compressed batches that come next, from the record at this offset on, for `EXPAND_S` at most.
 
-        Afterwards a batch or a part of one is ready, or `waits` still holds. Bytes that are no batch raise aiokafka's
+        Afterwards batches or a part of one are ready, or `waits` still holds. Bytes that are no batch raise aiokafka's
         CorruptRecordException: brokers look into what they take, so no producer can bring that about.
         """
         until_s = time.monotonic() + EXPAND_S
         try:
             if self._large is None:
-                given, data = self._next()
-                if not given.validate_crc():
-                    raise CorruptRecordException(f"checksum of the batch at {given.base_offset}")
-                unread = pieces(given.compression_type, bytes(data[_HEADER_BYTES:]))
-                first = list(_up_to(unread, PLAIN_BYTES_MAX))
-                if sum(map(len, first)) <= PLAIN_BYTES_MAX:
-                    self._ready = _Batch(*_uncompressed(data, first), is_sound=True)
-                    return
-                self._large = _Large(given, _records(chain(first, unread), data))
-            self._ready = self._large.read(position, until_s)
-            if self._large.is_read:
-                self._large = None
+                self._large = self._expand_small(until_s)
+            if self._large is not None and not self._ready:
+                if (part := self._large.read(position, until_s)) is not None:
+                    self._ready.append(part)
+                if self._large.is_read:
+                    self._large = None
         except ExpansionError as error:
             raise CorruptRecordException(str(error)) from error
+
+    def _expand_small(self, until_s: float) -> "_Large | None":
+        """Make whole batches ready, one at least, until there are enough; gives the one that is too large for that."""
+        room = SMALL_BYTES
+        while True:
+            given, data = self._next()
+            if not given.validate_crc():
+                raise CorruptRecordException(f"checksum of the batch at {given.base_offset}")
+            unread = pieces(given.compression_type, bytes(data[_HEADER_BYTES:]))
+            first = list(_up_to(unread, PLAIN_BYTES_MAX))
+            size = sum(map(len, first))
+            if size > PLAIN_BYTES_MAX:
+                return _Large(given, _records(chain(first, unread), data))
+            self._ready.append(_Batch(*_uncompressed(data, first), is_sound=True))
+            room -= size
+            if room <= 0 or not self._is_compressed() or time.monotonic() >= until_s:
+                return None
+
+    def _is_compressed(self) -> bool:
+        return bool(self._given.has_next()) and self._codec() != 0
 
     def _codec(self) -> int:
         """Give the codec of the batch that comes next; 0 where it is not compressed, or older than Kafka 0.11."""
@@ -139,49 +152,6 @@ class FetchedRecords:
         size = _LENGTH_ENDS + int.from_bytes(self._data[at + _LENGTH_AT : at + _LENGTH_ENDS], "big")
         self._at = at + size
         return self._given.next_batch(), memoryview(self._data)[at : at + size]
-
-
-class Expander:
-    """Has fetches of aiokafka's fetcher expanded, while the loop that it is called in goes on.
-
-    In one thread, so that two bombs take no more memory than one.
-    """
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "expander")
-
-    def is_through(self, fetcher: Any, parts: Any) -> bool:
-        """Whether a fetch (`PartitionRecords`) can be read on; if not, what comes next in it is being expanded."""
-        records: FetchedRecords = parts._records
-        records.is_patient = True
-        if records.expansion is not None:
-            if not records.expansion.done():
-                return False
-            records.expansion.result()
-            records.expansion = None
-        if not records.waits:
-            return True
-        loop = get_running_loop()
-        records.expansion = loop.run_in_executor(self._thread, records.expand, parts.next_fetch_offset)
-        records.expansion.add_done_callback(lambda _: wake(fetcher))
-        return False
-
-
-def wake(fetcher: Any) -> None:
-    """Let whoever waits for something fetched look again."""
-    for waiter in fetcher._fetch_waiters:
-        fetcher._notify(waiter)
-
-
-def goes_on(parts: Any, state: Any) -> bool:
-    """Whether a fetch that was read to its end has more, once that is expanded; it can then be read on.
-
-    Not where its partition was taken away meanwhile, or opened anew elsewhere.
-    """
-    if parts is None or state is None or not parts._records.waits or state._position != parts.next_fetch_offset:
-        return False
-    parts._records_iterator = parts._unpack_records()  # the old one has ended where nothing more was expanded
-    return True
 
 
 class _Batch:
@@ -284,7 +254,8 @@ def _records(chunks: Iterator[bytes | memoryview], data: memoryview) -> Iterator
         headers, headers_cost = yield from _headers(stream)
         kept = sum(len(part) for part in (key, value) if isinstance(part, bytes))
         timestamp_ms = last_ms if has_log_time else first_ms + time_delta_ms
-        yield Record(offset, timestamp_ms, key, value, headers, _RECORD_COST + kept + headers_cost)
+        cost = _RECORD_COST + kept + headers_cost
+        yield Record(offset, timestamp_ms, key, value, headers, cost, int(has_log_time != 0))
 
 
 def _headers(stream: "_Stream") -> Generator[None, None, tuple[list[tuple[str, bytes | None]] | UnreadHeaders, int]]:
@@ -371,6 +342,3 @@ class _Stream:
 
 def _corrupt(why: str) -> NoReturn:
     raise CorruptRecordException(f"a batch is not whole: {why}")
-
-
-aiokafka_fetcher.MemoryRecords = FetchedRecords  # of every consumer in this process

@@ -11,14 +11,13 @@ take. And it may take the cancellation for that of a request, and go on for ever
 import asyncio
 from typing import Final
 
-from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer.fetcher import Fetcher
 
 AGAIN_S: Final = 0.1
 
 
 class StoppableFetcher(Fetcher):
-    """Stands where aiokafka has its own, in every consumer of this process."""
+    """A fetcher whose end nothing holds up."""
 
     async def close(self) -> None:
         """End what is under way, and let go whoever waits for it."""
@@ -31,6 +30,3 @@ class StoppableFetcher(Fetcher):
         for request in self._pending_tasks:
             request.cancel()
         await asyncio.gather(self._fetch_task, *self._pending_tasks, return_exceptions=True)
-
-
-aiokafka_consumer.Fetcher = StoppableFetcher

@@ -29,3 +29,14 @@ class UnreadHeaders(Struct, frozen=True, gc=False):
 
     def __iter__(self) -> Iterator[tuple[str, Unread]]:
         yield "", Unread(self.size, "")
+
+
+def too_large(key: object, value: object, headers: object) -> str:
+    """Say what of a record was too large to be kept; empty where all of it is here."""
+    if type(value) is not Unread and type(key) is not Unread and type(headers) is not UnreadHeaders:
+        return ""  # every record passes here
+    parts = ("key", key), ("value", value)
+    found = [f"a {name} of {part.size:,} bytes" for name, part in parts if type(part) is Unread]
+    if type(headers) is UnreadHeaders:
+        found.append(f"{headers.count:,} headers")
+    return " and ".join(found)

@@ -1,4 +1,4 @@
-"""Faust's aiokafka transport, changed in four places: carriers, no commits, who says where to read, and expansion.
+"""Faust's aiokafka transport, changed in three places: carriers, no commits, and who says where to read.
 
 *Carriers.* The agent gets one message for a fetched chunk of one partition, not one for each record: Faust's cost for
 a message (four tasks) is paid once in a thousand records. A `Carrier` bears the positions ``[start, stop)`` that the
@@ -10,9 +10,6 @@ records) come as an empty carrier.
 *Positions.* An owner opens its partitions at the offsets that it is about to read (`Consumer.open`), under a number
 that grows with each opening. Carriers fetched under an older number are dropped where they arrive, so a late fetch, a
 late seek or a reset by the client can't slip records in. Nothing is fetched from a partition that no owner has opened.
-
-*Expansion.* aiokafka expands a compressed batch whole, in the loop, and one of 1 MB may hold 32 GB. Here a thread does
-it (`processor.kafka.fetched`), a bounded part at a time, while the loops go on.
 """
 
 import asyncio
@@ -22,7 +19,6 @@ from typing import TYPE_CHECKING, Any, cast
 import faust
 import mode
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 from aiokafka.record.default_records import DefaultRecord
 from faust.transport.drivers import TRANSPORTS
@@ -30,8 +26,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from msgspec import Struct
 
-from processor.kafka.fetched import Expander, cost_of, goes_on, wake
+from processor.kafka.fetched import cost_of
 from processor.kafka.group import error_of_group
+from processor.kafka.patience import PatientResult, wake
 from processor.kafka.protocol import Membership
 
 if TYPE_CHECKING:
@@ -66,7 +63,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self._openings: dict[TopicPartition, int] = {}
         self._held: frozenset[TopicPartition] = frozenset()
-        self._expander = Expander()
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -121,21 +117,18 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return carriers
         for tp in [tp for tp in fetcher._records if tp in self._openings and tp not in self._held]:
             fetched = fetcher._records[tp]
-            if type(fetched) is not FetchResult:
+            if type(fetched) is not PatientResult:
                 del fetcher._records[tp]
                 fetcher._notify(fetcher._wait_consume_future)
                 fetched.check_raise()
                 continue
             state = fetched._assignment.state_value(tp)
             start = state._position if state is not None else None
-            parts, records = fetched._partition_records, []
-            if parts is not None and fetched.check_assignment(tp):
-                if not self._expander.is_through(fetcher, parts):
-                    continue
-                parts._consumer_record = lambda _, record: record  # as it was parsed: no second object for each
+            records = []
+            if fetched.has_more():
+                # as it was parsed: no second object for each
+                fetched._partition_records._consumer_record = lambda _, record: record
                 records = fetched.getall(CARRIER_RECORDS_MAX)
-            if not fetched.has_more() and goes_on(parts, state):
-                fetched._partition_records = parts
             if not fetched.has_more():
                 del fetcher._records[tp]
                 fetcher._notify(fetcher._wait_consume_future)

@@ -38,6 +38,7 @@ from processor.kafka.batch import Batch
 from processor.kafka.connection import Connection
 from processor.kafka.fetched import FetchedRecords
 from processor.kafka.group import clients_of, is_gone
+from processor.kafka.patience import PatientRecords, PatientResult
 from processor.kafka.producer import Committed, TransactionalProducer, TransactionError
 from processor.kafka.protocol import ExactRequest, Membership
 from processor.settings import Settings
@@ -67,12 +68,16 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (driver.Consumer.commit, "self, topics, start_new_transaction"),
     (driver.Consumer._add_gap, "self, tp, offset_from, offset_to"),
     (faust.Schema.compile, "self, app, on_key_decode_error, on_value_decode_error, default_propagate"),
-    (fetcher.FetchResult.getall, "self, max_records"),
-    (fetcher.FetchResult.has_more, "self"),
-    (fetcher.FetchResult.check_assignment, "self, tp"),
-    (fetcher.PartitionRecords._unpack_records, "self"),
     (fetcher.Fetcher._notify, "self, future"),
+    # processor.kafka.patience, which puts classes of ours in place of these
+    (PatientResult.__bases__[0].getall, "self, max_records"),
+    (PatientResult.__bases__[0].has_more, "self"),
+    (PatientResult.__bases__[0].check_assignment, "self, tp"),
+    (PatientRecords.__bases__[0]._unpack_records, "self"),
+    (PatientRecords.__bases__[0]._consumer_record, "self, tp, record"),
     (fetcher.Fetcher._create_fetch_waiter, "self"),
+    (fetcher.Fetcher.next_record, "self, partitions"),
+    (fetcher.Fetcher.fetched_records, "self, partitions, timeout, max_records"),
     # processor.kafka.protocol and .producer
     (sender.Sender._do_txn_offset_commit, "self, offsets, group_id"),
     (sender.Sender._do_txn_commit, "self, commit_result"),
@@ -116,12 +121,12 @@ def test_a_consumer_message_of_faust_has_its_fields_in_the_order_that_we_fill_th
 
 
 def test_a_fetch_keeps_its_records_unread_under_the_names_that_it_had() -> None:
-    """processor.stream.transport sets them to patience before the first is read, and begins anew where they ended."""
+    """processor.kafka.patience sets them to patience before the first is read, and begins anew where they ended."""
     unread = FetchedRecords(b"")
     parts = fetcher.PartitionRecords(TopicPartition("t", 0), unread, [], 5, None, None, True, fetcher.READ_COMMITTED)
     assert parts._records is unread
     assert parts.next_fetch_offset == 5
-    unread.is_patient = True
+    assert unread.is_patient
     assert next(parts, None) is None
     assert parts._records_iterator is None
     parts._records_iterator = parts._unpack_records()
@@ -150,7 +155,7 @@ async def test_clients_keep_what_we_reach_for_under_the_names_that_it_had() -> N
         (fetcher.FetchError, "check_raise"),
         (TopicPartitionState, "seek has_valid_position"),
         (fetcher.PartitionRecords, "_consumer_record"),
-        (fetcher, "MemoryRecords"),
+        (fetcher, "MemoryRecords PartitionRecords FetchResult"),
         (consumer_module, "Fetcher"),
         (
             DefaultRecordBatch,

@@ -17,6 +17,7 @@ from processor.codec.state import (
 )
 from processor.core.consent import Consents, Register
 from processor.core.window import Window
+from processor.kafka.unread import Unread
 from tests.examples import output_examples
 from tests.scene import DAY, HOUR, T0
 from tests.unit.test_contract import failures
@@ -178,3 +179,9 @@ def test_a_version_that_this_worker_does_not_know_is_refused_and_named(version: 
     ):
         with pytest.raises(StateError, match=str(version)):
             decode(json.dumps(json.loads(value) | {"v": version}).encode())
+
+
+@pytest.mark.parametrize("decode", [decode_window, decode_consents])
+def test_what_was_too_large_to_be_kept_is_refused_like_any_other_damage(decode: Callable[[Any], object]) -> None:
+    with pytest.raises(StateError):
+        decode(Unread(1_500_000_000, "ab" * 32))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from processor.audit.findings import DEAD_LETTERS, INPUTS, Fault, Found, Kind, Terms, Written
 from processor.audit.model import DeadLetter
-from processor.audit.records import Record
+from processor.audit.records import Digest, NotKept, Record
 from processor.audit.rounds import Headers
 
 _Place = tuple[str, int]
@@ -21,7 +21,9 @@ class _Part(NamedTuple):
     sha256: str
 
     @classmethod
-    def of(cls, part: bytes | None) -> "_Part":
+    def of(cls, part: bytes | None, digest: Digest | None = None) -> "_Part":
+        if digest is not None:
+            return cls(True, str(digest.size), digest.sha256)
         return cls(part is not None, str(len(part or b"")), hashlib.sha256(part or b"").hexdigest())
 
 
@@ -37,9 +39,13 @@ class _Source(NamedTuple):
 
     @classmethod
     def of(cls, record: Record) -> "_Source":
-        headers = _Part.of(repr(record.headers).encode())
         place = str(record.partition), str(record.timestamp_ms)
-        return cls(_Part.of(record.key), _Part.of(record.value), headers, str(len(record.headers)), place)
+        not_kept = record.not_kept or NotKept()
+        key, value = _Part.of(record.key, not_kept.key), _Part.of(record.value, not_kept.value)
+        if not_kept.headers is not None:
+            count, size = not_kept.headers
+            return cls(key, value, _Part(True, str(size), ""), str(count), place)
+        return cls(key, value, _Part.of(repr(record.headers).encode()), str(len(record.headers)), place)
 
 
 def dead_letter_faults(found: Found, expected: Iterable[DeadLetter], terms: Terms) -> Iterator[Fault]:

@@ -21,14 +21,14 @@ from processor import topics
 from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Terms, Written
 from processor.audit.model import Fold
 from processor.audit.policy import ModelPolicy
-from processor.audit.records import Record
+from processor.audit.records import Digest, NotKept, Record
 from processor.audit.rounds import Leave
 from processor.audit.spool import Spool
 from processor.audit.verdict import Verdict, Witnesses, until_cut
 from processor.core.policy import Policy
 from processor.kafka.fetched import KEPT_BYTES_MAX
 from processor.kafka.offsets import OffsetError, decode_progress
-from processor.kafka.unread import Unread
+from processor.kafka.unread import Unread, UnreadHeaders, too_large
 from processor.settings import Settings
 from processor.topics import ClusterError
 
@@ -243,10 +243,10 @@ class _Reader:
                 for record in batch:
                     if record.offset >= ends[tp]:
                         break
-                    _look_at(record)
                     if name in records:
                         records[name].append(_input(name, record))
                         continue
+                    _look_at(record)
                     found = _written(record)
                     if name != DEAD_LETTERS:
                         witnesses.note(name, found)
@@ -259,25 +259,40 @@ class _Reader:
 
 
 def _look_at(record: ConsumerRecord) -> None:
-    """Refuse what was too large to be kept (`processor.kafka.fetched`): it can't be held against anything."""
-    if not isinstance(record.headers, tuple | list) or Unread in map(type, (record.key, record.value)):
+    """Refuse what was too large to be kept on a topic that only workers write to: none of them wrote that."""
+    if words := too_large(record.key, record.value, record.headers):
         raise ClusterError(
-            f"{record.topic}[{record.partition}]@{record.offset}: found more than {KEPT_BYTES_MAX} bytes in a batch"
-            " with a header whose name is not UTF-8; it can't be judged"
+            f"{record.topic}[{record.partition}]@{record.offset}: found {words}, expected at most"
+            f" {KEPT_BYTES_MAX:,} bytes of each; no worker wrote it"
         )
 
 
 def _input(name: str, record: ConsumerRecord) -> Record:
+    key, value, headers = record.key, record.value, record.headers
+    not_kept = None
+    if too_large(key, value, headers):
+        not_kept = NotKept(_digest(key), _digest(value), _counted(headers))
+        key, value = (None if isinstance(part, Unread) else part for part in (key, value))
+        headers = () if not_kept.headers is not None else headers
     return Record(
         "inbound" if name == INPUTS[0] else "outbound",
         record.partition,
         record.offset,
         record.timestamp,
-        record.key,
-        record.value,
-        tuple(record.headers),
+        key,
+        value,
+        tuple(headers),
         record.timestamp if record.timestamp_type == _LOG_APPEND_TIME else None,
+        not_kept,
     )
+
+
+def _digest(part: Unread | bytes | None) -> Digest | None:
+    return Digest(part.size, part.sha256) if isinstance(part, Unread) else None
+
+
+def _counted(headers: object) -> tuple[int, int] | None:
+    return (headers.count, headers.size) if isinstance(headers, UnreadHeaders) else None
 
 
 def _written(record: ConsumerRecord) -> Written:

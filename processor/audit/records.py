@@ -61,6 +61,27 @@ OUTBOUND_SORTS = {
 }
 
 
+class Digest(NamedTuple):
+    """What is known of a key or a value that was too large to be kept."""
+
+    size: int
+    sha256: str
+
+
+class NotKept(NamedTuple):
+    """What of a record was too large to be kept; it is null, or empty, in the record itself."""
+
+    key: Digest | None = None
+    value: Digest | None = None
+    headers: tuple[int, int] | None = None
+    """How many there were, and the bytes of their names and values."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return sum(part.size for part in (self.key, self.value) if part) + (self.headers[1] if self.headers else 0)
+
+
 class Record(NamedTuple):
     """One record of an input topic, as a consumer gets it. `timestamp_ms` is Unix time."""
 
@@ -73,6 +94,7 @@ class Record(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...] = ()
     appended_ms: int | None = None
     """When the broker took it, where the topic's timestamps say that (LogAppendTime); else None."""
+    not_kept: NotKept | None = None
 
 
 class Event(NamedTuple):
@@ -122,7 +144,7 @@ def read(record: Record, policy: ModelPolicy, partitions: int) -> Event | str:
 
 
 def _size(record: Record) -> int:
-    size = len(record.value or b"") + len(record.key or b"")
+    size = len(record.value or b"") + len(record.key or b"") + (record.not_kept.size if record.not_kept else 0)
     for name, content in record.headers:
         size += len(name.encode()) + len(content or b"")
     return size

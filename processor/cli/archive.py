@@ -12,6 +12,7 @@ from processor.cli.config import BootstrapServers, ConfigFile, load_settings
 from processor.cli.progress import Progress, progress_shown
 from processor.cli.selection import (
     Contacts,
+    LeaveOutTooLarge,
     Offsets,
     Partitions,
     PseudonymsKey,
@@ -20,6 +21,7 @@ from processor.cli.selection import (
     Until,
     pseudonyms_of,
     selection_of,
+    words_of_left_out,
 )
 from processor.cli.signals import until_told
 
@@ -37,6 +39,7 @@ def archive(
     until: Until = None,
     offsets: Offsets = None,
     contacts: Contacts = None,
+    leave_out_too_large: LeaveOutTooLarge = False,
     pseudonyms_key: PseudonymsKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines: one JSON object.")] = False,
     bootstrap_servers: BootstrapServers = None,
@@ -48,6 +51,9 @@ def archive(
     its time, key, value and headers. With --pseudonyms-key nobody can be found in it: contacts and ids are keyed hashes
     (the same key gives the same ones, in every archive), texts are x, and the same windows come of it.
 
+    A record of more than 1 MiB out of a compressed batch is never expanded whole, and can't be carried: it is named and
+    nothing is written, or with --leave-out-too-large it is left out. To a worker it is a dead letter (too-large).
+
     Examples:
         janela archive day.jsonl.zst --since 2026-11-22T00:00:00Z --until 2026-11-23T00:00:00Z
         janela archive lab.jsonl.zst --since 24h --pseudonyms-key key.txt
@@ -58,20 +64,20 @@ def archive(
     if not file.name:
         raise typer.BadParameter(f"found {file}, expected the name of a file", param_hint="FILE")
     settings = load_settings(config_file, bootstrap_servers)
-    selection = selection_of(sides, partitions, since, until, offsets, contacts)
+    selection = selection_of(sides, partitions, since, until, offsets, contacts, leave_out_too_large)
     hidden = pseudonyms_of(pseudonyms_key)
     with progress_shown() as progress:
-        records = asyncio.run(until_told(_write(file, settings, selection, hidden, progress)))
+        records, left_out = asyncio.run(until_told(_write(file, settings, selection, hidden, progress)))
     size = file.stat().st_size
     if as_json:
-        print(json.dumps({"file": str(file), "records": records, "bytes": size}))
+        print(json.dumps({"file": str(file), "records": records, "bytes": size, "left_out": left_out}))
     else:
-        print(f"{records:,} records in {file}, {size:,} bytes")
+        print(f"{records:,} records in {file}, {size:,} bytes{words_of_left_out(left_out)}")
 
 
 async def _write(
     file: Path, settings: "Settings", selection: "Selection", hidden: "Pseudonyms | None", progress: Progress
-) -> int:
+) -> tuple[int, int]:
     from processor.cli.cluster import refusals_told
     from processor.codec.times import format_time
     from processor.replay.archive import VERSION, ArchiveWriter, Manifest
@@ -92,4 +98,4 @@ async def _write(
                     progress.note("archiving", writer.records)
         except OSError as error:
             raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="FILE") from None
-        return writer.records
+        return writer.records, source.left_out

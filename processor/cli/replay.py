@@ -15,6 +15,7 @@ from processor.cli.selection import (
     Append,
     Contacts,
     FromArchive,
+    LeaveOutTooLarge,
     Offsets,
     Partitions,
     PseudonymsKey,
@@ -26,6 +27,7 @@ from processor.cli.selection import (
     Until,
     pseudonyms_of,
     selection_of,
+    words_of_left_out,
 )
 from processor.cli.signals import until_told
 
@@ -55,6 +57,7 @@ def replay(
     until: Until = None,
     offsets: Offsets = None,
     contacts: Contacts = None,
+    leave_out_too_large: LeaveOutTooLarge = False,
     speed: Speed = None,
     rate: Rate = None,
     times: Times = "original",
@@ -97,7 +100,7 @@ def replay(
     is_same = (target.topic_prefix, target.bootstrap_servers) == (settings.topic_prefix, settings.bootstrap_servers)
     if is_same and from_archive is None:
         raise typer.BadParameter("it is where the records come from", param_hint="--to-prefix")
-    selection = selection_of(sides, partitions, since, until, offsets, contacts)
+    selection = selection_of(sides, partitions, since, until, offsets, contacts, leave_out_too_large)
     hidden = pseudonyms_of(pseudonyms_key)
     try:
         place = (
@@ -201,7 +204,8 @@ def _told_span(span: "Span") -> dict[str, Any]:
     for (side, partition), count in sorted(span.counts.items()):
         sides.setdefault(side, {})[str(partition)] = count
     first, last = (None if it is None else format_time(it) for it in (span.first_ms, span.last_ms))
-    return {"records": span.records, "by_partition": sides, "first_time": first, "last_time": last}
+    told = {"records": span.records, "by_partition": sides, "first_time": first, "last_time": last}
+    return told | {"left_out": span.left_out}
 
 
 def _told_played(played: "Played") -> dict[str, Any]:
@@ -215,7 +219,7 @@ def _told_played(played: "Played") -> dict[str, Any]:
 
 def _words(told: dict[str, Any]) -> str:
     sides = ", ".join(f"{sum(counts.values()):,} {side}" for side, counts in told["by_partition"].items())
-    lines = [f"{told['records']:,} records{f' ({sides})' if sides else ''}"]
+    lines = [f"{told['records']:,} records{f' ({sides})' if sides else ''}{words_of_left_out(told['left_out'])}"]
     if told["first_time"]:
         lines.append(f"from {told['first_time']} to {told['last_time']}")
     if "written" in told:

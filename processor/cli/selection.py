@@ -50,6 +50,13 @@ Times = Annotated[
     Literal["original", "shifted"],
     typer.Option(help="Keep all times, or move them by one distance so that the end is now."),
 ]
+LeaveOutTooLarge = Annotated[
+    bool,
+    typer.Option(
+        "--leave-out-too-large",
+        help="Leave out and count what is too large to be carried: over 1 MiB, out of a compressed batch.",
+    ),
+]
 Append = Annotated[bool, typer.Option("--append", help="Write also where another producer's records are.")]
 
 _OFFSETS: Final = re.compile(r"(\d{0,18}):(\d{0,18})")
@@ -62,6 +69,7 @@ def selection_of(
     until: str | None,
     offsets: str | None,
     contacts: Sequence[str] | None,
+    leaves_out_too_large: bool = False,
 ) -> "Selection":
     """Put the options together.
 
@@ -84,6 +92,7 @@ def selection_of(
         from_offset=from_offset,
         to_offset=to_offset,
         contacts=frozenset(contact.encode() for contact in contacts or ()),
+        leaves_out_too_large=leaves_out_too_large,
     )
 
 
@@ -117,3 +126,8 @@ def pseudonyms_of(path: Path | None) -> "Pseudonyms | None":
         return Pseudonyms(path.read_bytes().strip())
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{path}: {error}", param_hint="--pseudonyms-key") from None
+
+
+def words_of_left_out(count: int) -> str:
+    """Say how many records were left out; nothing where none were."""
+    return f", {count:,} left out as too large" if count else ""

@@ -51,7 +51,10 @@ STYLES = {
 
 
 class Seen(NamedTuple):
-    """A record of an output topic. `value` is what it says, empty for a tombstone; `raw` its bytes."""
+    """A record of an output topic. `value` is what it says, empty for a tombstone; `raw` its bytes.
+
+    Of one that was too large to be kept there is neither, but `too_large` says of what size it was: no worker wrote it.
+    """
 
     kind: Kind
     key: str
@@ -59,6 +62,7 @@ class Seen(NamedTuple):
     sequence: int
     value: Mapping[str, Any]
     raw: bytes | None
+    too_large: str = ""
 
     @property
     def contact_id(self) -> str:
@@ -171,7 +175,11 @@ def in_order(
 
 def _seen(record: "ConsumerRecord[bytes, bytes | None]", kind: Kind, sequence_before: int) -> Seen:
     from processor.codec.times import format_time
+    from processor.kafka.unread import Unread, too_large
 
+    if words := too_large(record.key, record.value, ()):
+        key = "" if isinstance(record.key, Unread) else (record.key or b"").decode()
+        return Seen(kind, key, format_time(record.timestamp), sequence_before, {}, None, words)
     value = json.loads(record.value) if record.value else {}
     time = value.get("time") or format_time(record.timestamp)  # state has none, it is as it was written
     # a tombstone has no sequence either, and keeps its place behind the record before it
@@ -183,7 +191,9 @@ def _seen(record: "ConsumerRecord[bytes, bytes | None]", kind: Kind, sequence_be
 
 
 def _print_raw(seen: Seen) -> None:
-    if seen.kind is Kind.STATE:
+    if seen.too_large:
+        print(json.dumps({"key": seen.key, "too_large": seen.too_large}), flush=True)
+    elif seen.kind is Kind.STATE:
         print(json.dumps({"key": seen.key, "value": seen.value or None}), flush=True)
     else:
         print((seen.raw or b"").decode(), flush=True)
@@ -204,9 +214,10 @@ def line(seen: Seen) -> "Text":
     from rich.text import Text
 
     style = STYLES[seen.kind]
+    words = seen.too_large or _WORDS[seen.kind](seen.value.get("data", seen.value))
     return Text.assemble(
         (_moment(seen.time), "dim"), "  ", (f"{seen.kind:<8}", f"bold {style}"), "  ", printable(seen.key), "  ",
-        (printable(_WORDS[seen.kind](seen.value.get("data", seen.value))), style),
+        (printable(words), style),
     )  # fmt: skip
 
 

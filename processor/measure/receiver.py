@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from processor.codec.times import parse_time
+from processor.kafka.unread import Unread
 from processor.load.delays import Delays
 from processor.measure.traffic import Moments
 from processor.settings import Settings
@@ -69,11 +70,11 @@ class Delivery:
         """Set when records are due."""
         self._moments = moments
 
-    def note(self, topic: str, value: bytes, decided_ms: int, now_us: int) -> None:
+    def note(self, topic: str, value: bytes | Unread, decided_ms: int, now_us: int) -> None:
         """Note an output of a topic of the contract: its record's timestamp, and when it came."""
         self.counts[topic] += 1
         moments = self._moments
-        if moments is None:
+        if moments is None or isinstance(value, Unread):  # too large to be kept: no worker's
             return
         event = _decode(value)
         if topic == "window-closed":

@@ -96,6 +96,8 @@ class ArchiveWriter:
 class ArchiveSource:
     """An archive as a source of records, in the order in which they were written."""
 
+    left_out = 0
+
     def __init__(self, path: Path, selection: Selection) -> None:
         """Open it and read its first line.
 

@@ -55,6 +55,7 @@ async def survey(source: Source, told: Told) -> Span:
     async for chunk in source.chunks():
         span.add(chunk)
         told("counting", span.records, 0)
+    span.left_out = source.left_out
     return span
 
 

@@ -71,6 +71,8 @@ class Span:
     first_ms: int | None = None
     last_ms: int | None = None
     oldest_timestamp_ms: int | None = None
+    left_out: int = 0
+    """How many more there are that are too large to be carried."""
 
     @property
     def records(self) -> int:
@@ -94,6 +96,8 @@ class Source(Protocol):
 
     partitions: int
     """How many the topics had that the records lay on."""
+    left_out: int
+    """Records that were too large to be carried, when it was last read."""
 
     def chunks(self) -> AsyncIterator[list[Timed]]:
         """Give the records, some at a time.

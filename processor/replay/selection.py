@@ -20,6 +20,8 @@ class Selection:
     to_offset: int | None = None
     contacts: AbstractSet[bytes] = frozenset()
     """Window keys, or contact ids of any channel and business."""
+    leaves_out_too_large: bool = False
+    """Whether a record is left out that no consumer keeps whole (`processor.kafka.unread`); else it is refused."""
 
     def holds_key(self, key: bytes | None) -> bool:
         """Whether a record of this key is asked for; one without a key is nobody's."""

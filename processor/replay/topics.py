@@ -9,6 +9,8 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from processor.kafka.connection import Connection
+from processor.kafka.fetched import KEPT_BYTES_MAX
+from processor.kafka.unread import Unread, too_large
 from processor.replay.records import Side, StoredRecord, Timed, event_time_ms
 from processor.replay.selection import Selection
 from processor.settings import Settings
@@ -48,14 +50,17 @@ class TopicSource:
         self.partitions, self._is_in_order = partitions, is_in_order
         self._connection, self._prefix, self._selection = connection, topic_prefix, selection
         self._ends: dict[TopicPartition, int] = {}
+        self.left_out = 0
+        """Records that were too large, when it was last read."""
 
     async def chunks(self) -> AsyncIterator[list[Timed]]:
         """Give the records; see `Source`.
 
         Raises:
-            ClusterError: Nothing comes, and the end is not reached.
+            ClusterError: Nothing comes, and the end is not reached; or a record is too large to be carried.
             KafkaError: The cluster does not answer, or refuses to.
         """
+        self.left_out = 0
         consumer = self._connection.consumer(
             client_id="janela-replay",
             isolation_level="read_committed",
@@ -108,8 +113,22 @@ class TopicSource:
             record.offset < self._ends[TopicPartition(record.topic, record.partition)]
             and (chosen.since_ms is None or record.timestamp >= chosen.since_ms)
             and (chosen.until_ms is None or record.timestamp < chosen.until_ms)
-            and chosen.holds_key(record.key)
+            and chosen.holds_key(None if isinstance(record.key, Unread) else record.key)
+            and not self._is_left_out(record)
         )
+
+    def _is_left_out(self, record: ConsumerRecord) -> bool:
+        """Whether a record that is asked for is too large, and counted as such; where that is not wanted it raises."""
+        if not (words := too_large(record.key, record.value, record.headers)):
+            return False
+        if not self._selection.leaves_out_too_large:
+            raise ClusterError(
+                f"{record.topic}[{record.partition}]@{record.offset}: found {words}, expected at most"
+                f" {KEPT_BYTES_MAX:,} bytes of each; no worker takes it, and it can't be carried"
+                " (archive and replay do without it if they are told --leave-out-too-large)"
+            )
+        self.left_out += 1
+        return True
 
 
 class _Queue:

@@ -4,6 +4,7 @@ The worker is started by a few lines that note the longest time between two tick
 the loop's thread was at work itself, and the most memory that it has had: what is on the topics may cost none of these.
 """
 
+import asyncio
 import json
 import sys
 import time
@@ -20,7 +21,7 @@ from processor.audit.reading import verify
 from processor.audit.records import rfc3339
 from processor.settings import Settings
 from tests.batches import CODECS, Headers, Row, batch, bomb, compressed, put
-from tests.chaos.harness import INPUTS, Stage, Worker, patience
+from tests.chaos.harness import INPUTS, ROOT, Stage, Worker, environment, patience
 from tests.kafka import Kafka
 
 pytestmark = pytest.mark.timeout(300)
@@ -77,7 +78,7 @@ class Producer:
     """Puts whatever it is told to on the inbound topic."""
 
     def __init__(self, stage: Stage, kafka: AIOKafkaProducer) -> None:
-        self._stage, self._kafka = stage, kafka
+        self._stage, self.kafka = stage, kafka
         self._count = 0
         self.now_ms = time.time_ns() // 1_000_000 - 3_600_000
 
@@ -95,7 +96,7 @@ class Producer:
         return next(row for n, row in iter(lambda: self.good(**more), None) if n == partition)
 
     async def put(self, partition: int, data: bytes) -> int:
-        return await put(self._kafka, TopicPartition(self._stage.names["messages.inbound"], partition), data)
+        return await put(self.kafka, TopicPartition(self._stage.names["messages.inbound"], partition), data)
 
 
 @pytest.fixture
@@ -178,6 +179,90 @@ async def test_decompression_bombs_cost_neither_memory_nor_time_nor_a_record(sta
     assert [int(headers["__dlq.size"]) for *_, headers in found] == list(BOMBS.values())
     assert all(len(headers["__dlq.sha256"]) == 64 for *_, headers in found)
     hold(worker, "bombs of 18 MB to 1.5 GB", 120)
+
+
+VERB: Final = """
+import sys
+from pathlib import Path
+from processor.cli.main import main
+
+try:
+    main(sys.argv[1:])
+finally:
+    print("MOST", int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024, file=sys.stderr)
+"""
+VERB_MB: Final = 130
+"""The most memory that a verb may ever have: some 60 MB of it are its imports."""
+
+
+async def _verb(stage: Stage, *arguments: str) -> tuple[int, str, str]:
+    """Run a verb, hold its memory to the bar, and give its code, its output and its last words."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", VERB, *arguments),
+        cwd=ROOT,
+        env=environment(stage.settings, "verb"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(100 * patience()):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    words, _, most = err.decode().rpartition("MOST ")
+    sys.stdout.write(f"\n  {' '.join(arguments[:2])}: {most.strip()} MB at most, exit code {process.returncode}\n")
+    assert int(most) < VERB_MB, words
+    return process.returncode or 0, out.decode(), " ".join(words.split())
+
+
+async def test_no_verb_expands_a_bomb_and_each_says_what_it_makes_of_it(
+    stage: Stage, producer: Producer, tmp_path: Path
+) -> None:
+    worker = await at_work(stage, producer)
+    key = producer.on(0)[0] or b""
+    for name, size in BOMBS.items():
+        await producer.put(0, bomb(name, key, size, producer.on(0), producer.now_ms))
+    many: Row = (key, b"7", [("h", None)] * 20_000)  # few bytes, but too many to be kept
+    await producer.put(0, compressed(batch([many, (key, bytes(3 * MB), []), producer.on(0)]), *CODECS["zstd"]))
+    await stage.until_consumed(READY_S * patience())
+    assert [reason for reason, *_ in await letters(stage)] == ["too-large"] * len(BOMBS) + ["bad-field", "too-large"]
+    worker.kill()
+    await stage.evict(worker)
+    good, bad = PARTITIONS + len(BOMBS) + 1, len(BOMBS) + 2
+
+    code, out, words = await _verb(stage, "verify")
+    assert code == 0, out + words
+
+    code, out, words = await _verb(stage, "rebuild", "--yes", "--json")
+    assert code == 0, words
+    assert (json.loads(out)["windows"], json.loads(out)["dead_letters"]) == (good, bad)
+
+    archive = str(tmp_path / "a.jsonl.zst")
+    replay = ("replay", "--to-prefix", f"{stage.settings.topic_prefix}lab.", "--dry-run", "--json")
+    for verb in (("archive", archive, "--json"), replay):
+        code, _, words = await _verb(stage, *verb)
+        assert code == 2
+        assert f"{stage.names['messages.inbound']}[0]@1: found a value of {500 * MB:,} bytes" in words
+        code, out, words = await _verb(stage, *verb, "--leave-out-too-large")
+        assert code == 0, words
+        assert (json.loads(out)["records"], json.loads(out)["left_out"]) == (good, bad)
+
+    code, out, _ = await _verb(stage, "archive", archive, "--leave-out-too-large")
+    assert f"{good} records in" in out
+    assert f", {bad} left out as too large" in out
+
+    topic = TopicPartition(stage.names["window-opened"], 0)
+    await put(producer.kafka, topic, bomb("gzip", key, BOMBS["gzip"], producer.on(0), producer.now_ms))
+    code, out, words = await _verb(stage, "watch", "--from-beginning", "--json", "--limit", str(good + 1))
+    assert code == 0, words
+    assert {"key": key.decode(), "too_large": f"a value of {500 * MB:,} bytes"} in map(json.loads, out.splitlines())
+    code, _, words = await _verb(stage, "verify")
+    assert code == 2
+    assert f"found a value of {500 * MB:,} bytes" in words
+    assert "no worker wrote it" in words
 
 
 async def _opened(stage: Stage, count: int) -> bool:

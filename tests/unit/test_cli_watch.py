@@ -1,14 +1,17 @@
 """`janela watch`: the order of what a fetch brings, and how it reads."""
 
+import dataclasses
 import json
 from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
+from processor.cli import watch
 from processor.cli.main import main
 from processor.cli.watch import TOPICS, Kind, in_order, line
 from processor.contract import topics
+from processor.kafka.unread import Unread
 from tests.examples import OutputExample, output_examples
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
@@ -54,6 +57,15 @@ def test_partitions_are_laid_together_by_time_and_keep_their_own_order() -> None
     )
     seen = list(in_order(fetched, KINDS))
     assert [each.time[14:16] for each in seen] == ["07", "10", "05", "30"]
+
+
+def test_what_was_too_large_to_be_kept_is_shown_by_its_size(capsys: pytest.CaptureFixture[str]) -> None:
+    raw: Any = Unread(1_500_000_000, "ab" * 32)
+    huge = dataclasses.replace(record("window-opened", 0, event(1, 10)), value=raw)
+    seen = list(in_order(fetch(record("window-opened", 0, event(1, 10)), huge), KINDS))
+    assert line(seen[1]).plain == "2026-11-22 18:47:19  opened    whatsapp:1:2  a value of 1,500,000,000 bytes"
+    watch._print_raw(seen[1])
+    assert json.loads(capsys.readouterr().out) == {"key": "whatsapp:1:2", "too_large": "a value of 1,500,000,000 bytes"}
 
 
 def test_a_tombstone_keeps_its_place_behind_the_record_before_it() -> None:

@@ -7,16 +7,20 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processor.kafka.connection import Connection
+from processor.kafka.unread import Unread, UnreadHeaders
 from processor.replay.archive import ArchiveError, ArchiveSource, ArchiveWriter, Manifest
 from processor.replay.pace import Pace
 from processor.replay.records import Span, StoredRecord, Timed, event_time_ms
 from processor.replay.selection import Selection
 from processor.replay.target import REPLAY_ID, REPLAY_SOURCE, Before
 from processor.replay.times import shifted
+from processor.replay.topics import TopicSource
+from processor.topics import ClusterError
 
 NOW_MS = 1_795_600_000_000
 HOUR_MS = 3_600_000
@@ -187,3 +191,49 @@ def test_a_span_counts_by_side_and_partition() -> None:
     span.add([Timed(5, record(partition=1)), Timed(9, record(side="outbound", timestamp_ms=3)), Timed(7, record())])
     assert span.counts == {("inbound", 1): 1, ("outbound", 0): 1, ("inbound", 0): 1}
     assert (span.records, span.first_ms, span.last_ms, span.oldest_timestamp_ms) == (3, 5, 9, 3)
+
+
+class LyingThere(TopicSource):
+    """Topics on which a record of each of these keys and values lies."""
+
+    def __init__(self, selection: Selection, *rows: tuple[Any, Any, Any]) -> None:
+        super().__init__(Connection("nowhere:1"), "acme.", 1, False, selection)
+        self._ends = {TopicPartition("acme.messages.inbound", 0): 100}
+        self._rows = rows
+
+    def kept(self) -> list[int]:
+        """Give the offsets of those that are taken."""
+        records = [
+            ConsumerRecord("acme.messages.inbound", 0, n, 1, 0, key, value, None, 0, 0, headers)
+            for n, (key, value, headers) in enumerate(self._rows)
+        ]
+        return [record.offset for record in records if self._kept(record)]
+
+
+HUGE = Unread(1_500_000_000, "ab" * 32)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ((b"k", HUGE, ()), "found a value of 1,500,000,000 bytes, expected at most 1,048,576 bytes of each"),
+        ((HUGE, HUGE, ()), "found a key of 1,500,000,000 bytes and a value of"),
+        ((b"k", b"v", UnreadHeaders(14_000, 20)), "found 14,000 headers"),
+    ],
+)
+def test_a_record_that_was_too_large_to_be_kept_is_named_or_left_out_and_counted(row: Any, words: str) -> None:
+    rows = (b"k", b"v", ()), row, (b"l", b"v", ())
+    with pytest.raises(ClusterError, match=words) as raised:
+        LyingThere(Selection(), *rows).kept()
+    assert str(raised.value).startswith("acme.messages.inbound[0]@1: ")
+    assert "--leave-out-too-large" in str(raised.value)
+    source = LyingThere(Selection(leaves_out_too_large=True), *rows)
+    assert source.kept() == [0, 2]
+    assert source.left_out == 1
+
+
+def test_a_record_that_was_too_large_to_be_kept_and_that_nobody_asked_for_refuses_nothing() -> None:
+    rows = (b"k", HUGE, ()), (HUGE, b"v", ()), (b"sms:1:77", b"v", ())
+    source = LyingThere(Selection(contacts=frozenset({b"77"})), *rows)
+    assert source.kept() == [2]
+    assert source.left_out == 0

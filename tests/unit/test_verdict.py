@@ -5,6 +5,7 @@ import json
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, Found, Kind,
 from processor.audit.model import Fold, Result, run
 from processor.audit.policy import ModelPolicy
 from processor.audit.reading import Sample
-from processor.audit.records import Record, TopicKind
+from processor.audit.records import Digest, NotKept, Record, TopicKind
+from processor.audit.spool import Spool
 from processor.audit.verdict import Verdict, compare
 
 T0 = 1_795_348_800_000  # 2026-11-22T12:00:00.000Z
@@ -179,6 +181,43 @@ def test_an_output_that_is_no_event_is_wrong_and_stops_nothing(value: bytes | No
     written = topics()
     written["window-opened"].append(Written(4, CLOCK, b"k", value))
     assert kinds(written) == {(Kind.WRONG, "window-opened")}
+
+
+HUGE = 1_500_000_000
+UNTOLD = NotKept(value=Digest(HUGE, "ab" * 32), headers=(14_000, 90_000))
+
+
+def letter_of_what_was_not_kept(**changes: str) -> Written:
+    said = {
+        "reason": "too-large", "topic": f"{PREFIX}messages.outbound", "partition": "0", "offset": "4",
+        "timestamp": str(T0 + 3 * HOUR), "size": str(HUGE), "sha256": "ab" * 32, "headers": "14000", **changes,
+    }  # fmt: skip
+    return Written(1, CLOCK, b"k", None, tuple((f"__dlq.{name}", text.encode()) for name, text in said.items()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "faults"),
+    [
+        ({}, set()),
+        ({"size": "1500000001"}, {(Kind.WRONG, DEAD_LETTERS)}),
+        ({"sha256": "ac" * 32}, {(Kind.WRONG, DEAD_LETTERS)}),
+        ({"headers": "14001"}, {(Kind.WRONG, DEAD_LETTERS)}),
+        ({"reason": "not-json"}, {(Kind.WRONG, DEAD_LETTERS)}),
+    ],
+)
+def test_a_record_that_was_too_large_to_be_kept_is_judged_by_what_its_dead_letter_tells(
+    changes: dict[str, str], faults: set[tuple[Kind, str]]
+) -> None:
+    written = topics()
+    written[DEAD_LETTERS].append(letter_of_what_was_not_kept(**changes))
+    outbound = [*OUTBOUND, Record("outbound", 0, 4, T0 + 3 * HOUR, b"k", None, (), None, UNTOLD)]
+    with closing(Spool(Record)) as spool:
+        for each in outbound:
+            spool.append(each)
+        assert list(spool) == outbound
+        seen = Found(0, dict(zip(INPUTS, (INBOUND, spool), strict=True)), found(written).written)
+        again = Fold(INBOUND, spool, ModelPolicy(), 1)
+        assert {(fault.kind, fault.topic) for fault in compare(seen, again, TERMS)} == faults
 
 
 def test_events_whose_numbers_are_swapped_are_out_of_order() -> None:

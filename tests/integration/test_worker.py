@@ -35,7 +35,10 @@ PARTITIONS = 2
 READY_S = 90
 """How long a worker may take to its first commit on a machine that is busy with other things."""
 NOBODY = "127.0.0.1:1"
+JANELA = ("-m", "processor", "worker")
 FAUST = ("-m", "faust", "-A", "processor.worker", "worker")
+either_way = pytest.mark.parametrize("command", [JANELA, FAUST], ids=["janela", "faust"])
+"""For what is the same however a worker is started."""
 
 
 @pytest.fixture
@@ -94,31 +97,35 @@ async def refusal(worker: Worker, lines: int = 1) -> str:
     return "\n".join(said_lines)
 
 
-async def test_all_bad_settings_are_told_at_once(settings: Settings, tmp_path: Path) -> None:
+@either_way
+async def test_all_bad_settings_are_told_at_once(command: Sequence[str], settings: Settings, tmp_path: Path) -> None:
     wrong = environment(settings, "w", partitions="many", clock="sundial") | {"JANELA_CLOK": "live"}
-    told = await refusal(Worker("w", wrong, tmp_path / "w.log", ("-m", "processor", "worker")), lines=3)
+    told = await refusal(Worker("w", wrong, tmp_path / "w.log", command), lines=3)
     assert "JANELA_PARTITIONS" in told
     assert "JANELA_CLOCK" in told
     assert "JANELA_CLOK (environment): no setting has this name; did you mean JANELA_CLOCK?" in told
 
 
-async def test_a_python_without_asserts_is_refused(settings: Settings, tmp_path: Path) -> None:
-    command = ("-O", "-m", "processor", "worker")
-    told = await refusal(Worker("w", environment(settings, "w"), tmp_path / "w.log", command))
+@either_way
+async def test_a_python_without_asserts_is_refused(command: Sequence[str], settings: Settings, tmp_path: Path) -> None:
+    told = await refusal(Worker("w", environment(settings, "w"), tmp_path / "w.log", ("-O", *command)))
     assert "python -O: it removes the asserts" in told
 
 
-async def test_a_static_member_without_a_name_that_stays_is_refused(settings: Settings, tmp_path: Path) -> None:
+@either_way
+async def test_a_static_member_without_a_name_that_stays_is_refused(
+    command: Sequence[str], settings: Settings, tmp_path: Path
+) -> None:
     variables = environment(settings, "w", membership="static")
     del variables["JANELA_INSTANCE_ID"]
-    told = await refusal(Worker("w", variables, tmp_path / "w.log", ("-m", "processor", "worker")))
+    told = await refusal(Worker("w", variables, tmp_path / "w.log", command))
     assert 'JANELA_MEMBERSHIP (membership): found "static"' in told
 
 
 async def test_a_broker_that_is_away_is_waited_for_and_then_named(settings: Settings, tmp_path: Path) -> None:
     away = environment(settings, "w", bootstrap_servers=NOBODY, broker_wait_seconds=2)
     began_s = time.monotonic()
-    told = await refusal(Worker("w", away, tmp_path / "w.log", ("-m", "processor", "worker")))
+    told = await refusal(Worker("w", away, tmp_path / "w.log", JANELA))
     assert time.monotonic() - began_s > 2
     assert f"found none at {NOBODY}" in told
     assert "tried for 2 s, JANELA_BROKER_WAIT_SECONDS" in told

@@ -1,13 +1,16 @@
 """Logging: structlog, for people or as JSON, the same for our lines and those of the libraries.
 
-A line has an event name, never a payload, a contact or a message id; a traceback never shows local variables, in which
-all of these would stand. The names of our own lines are in a catalogue (`processor.ops.events`).
+A line has an event name, never a payload, a contact or a message id. So a traceback shows types and places alone: local
+variables hold all of these, and an exception's message may quote one (`KeyError: b'whatsapp:...'`). The names of our
+own lines are in a catalogue (`processor.ops.events`).
 """
 
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Final
 
 import structlog
@@ -47,6 +50,23 @@ def _tell_suppressed(_: Any, __: str, line: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
+def _traceback(exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:
+    """Write an exception and those that led to it, in Python's order, by their types and frames."""
+    chain: list[BaseException] = []
+    error: BaseException | None = exc_info[1]
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n\nwhich led to\n\n".join(
+        "".join(["Traceback (most recent call last):\n", *traceback.format_tb(it.__traceback__), _name(type(it))])
+        for it in reversed(chain)
+    )
+
+
+def _name(kind: type[BaseException]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -62,11 +82,11 @@ def logging_config(log_format: str, log_level: str) -> dict[str, Any]:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[log_level.upper()]),
         cache_logger_on_first_use=True,
     )
-    renderer: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    renderer: Any = structlog.processors.JSONRenderer()
     if log_format == "console":
-        renderer = [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -77,7 +97,8 @@ def logging_config(log_format: str, log_level: str) -> dict[str, Any]:
                 "processors": [
                     _tell_suppressed,
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    *renderer,
+                    structlog.processors.ExceptionRenderer(_traceback),
+                    renderer,
                 ],
             }
         },

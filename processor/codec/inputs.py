@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from processor.codec.faults import unquoted
 from processor.codec.keys import is_key, partition_of
 from processor.codec.times import parse_time
 from processor.core import events as core
@@ -334,10 +335,7 @@ def _typed(form: _Form, fields: dict[str, msgspec.Raw]) -> _Record | DeadLetter:
     except RecursionError:
         return DeadLetter("bad-field", "nested too deeply")
     except msgspec.MsgspecError as error:
-        text = str(error)
-        if text.startswith("Invalid enum value"):  # msgspec quotes the value, which may be somebody's number
-            text = f"Not one of the words allowed - at {text.rpartition(' - at ')[2]}"
-        return DeadLetter("bad-field", text)
+        return DeadLetter("bad-field", unquoted(error))
     if isinstance(wire, _Send) and wire.context is not None and len(bytes(fields["context"])) > CONTEXT_BYTES_MAX:
         return DeadLetter("bad-field", f"context is larger than {CONTEXT_BYTES_MAX} bytes - at `$.context`")
     return wire

@@ -4,10 +4,11 @@ These topics are the table's changelog and are public, so a record is JSON with 
 """
 
 from collections.abc import Callable
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
+from processor.codec.faults import unquoted
 from processor.codec.outputs import sequence_text
 from processor.core.consent import Consents, Register
 from processor.core.window import Window
@@ -16,15 +17,18 @@ VERSION: Final = 1
 
 
 class StateError(ValueError):
-    """A state record can't be read: start must refuse, naming its partition and offset."""
+    """A state record can't be read: start must refuse, naming its partition and offset. It quotes nothing of it."""
 
 
 # What version 1 has had from its begin is always written, so it has no defaults: a damaged name would pass for a field
 # that nobody knows beside one that is missing, and an opt-out or an answer would be gone.
 
 
-class _WindowRecord(msgspec.Struct, gc=False):
-    v: int
+class _Versioned(msgspec.Struct, gc=False):
+    v: Annotated[int, msgspec.Meta(ge=0, le=999)]  # it is named where it is unknown: it must be no more than that
+
+
+class _WindowRecord(_Versioned, gc=False):
     status: Literal["open", "closed"]
     opened_at: int
     expires_at: int
@@ -40,8 +44,7 @@ class _RegisterRecord(msgspec.Struct, gc=False):
     at: int
 
 
-class _ConsentRecord(msgspec.Struct, gc=False):
-    v: int
+class _ConsentRecord(_Versioned, gc=False):
     marketing: _RegisterRecord | None
     all: _RegisterRecord | None
 
@@ -115,7 +118,7 @@ def _checked(decode: Callable[[bytes], _Record], value: bytes) -> _Record:
     try:
         record = decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
-        raise StateError(str(error)) from None
+        raise StateError(unquoted(error)) from None
     if record.v != VERSION:
         raise StateError(f"found version {record.v}, this worker knows {VERSION}")
     return record

@@ -78,7 +78,10 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "Restart it, and report the stacks.",
     ),
     "worker.bug": LogEvent(
-        "error", "What nobody expected, with a traceback (exit code 3).", "Restart it, and report it."
+        "error",
+        "What nobody expected (exit code 3), with a traceback of types and places. What the exceptions say is left out,"
+        " as it may quote a contact.",
+        "Restart it, and report it.",
     ),
 }
 """By name, in the order in which a reader meets them."""

@@ -30,6 +30,9 @@ class App(faust.App):
     def _create_directories(self) -> None:
         return
 
+    async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
+        self.engine.fail(exc)  # mode would log what it says, end with exit code 1, and say it once more
+
 
 def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
     """Put the application together; nothing is connected yet. Raises SettingsError, also under ``python -O``."""

@@ -1,4 +1,8 @@
-"""Nobody's number, name or message comes out of a worker but on the topics: a marked one is put in, and looked for."""
+"""Nobody's number, name or message comes out of a worker but on the topics: a marked one is put in, and looked for.
+
+Some workers are at work, one is killed, two have a bug that speaks of a contact, and one refuses to start on a state
+record that is damaged.
+"""
 
 import random
 import signal
@@ -9,10 +13,13 @@ import aiohttp
 import pytest
 
 from processor.settings import Settings
+from processor.stream.engine import EXIT_FAILED, EXIT_REFUSED
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import Stage, Worker, patience
 from tests.collector import Collector
 from tests.integration.test_ops import free_address
+from tests.integration.test_stream_guards import command
+from tests.integration.test_worker import produce
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -23,6 +30,33 @@ TRACED = (
     ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     ("tracestate", b"no state +" + MARKS[0]),
 )
+
+BUGS = {
+    "loop": """
+from processor.stream.owner import Owner
+
+rightly = Owner.decide
+
+def decide(owner, *arguments):
+    for event in owner.buffers[0].events:
+        try:
+            {}[event.key]
+        except KeyError as error:
+            raise LookupError(f"no window of {event.key}") from error
+    return rightly(owner, *arguments)
+
+Owner.decide = decide
+""",
+    "agent": """
+from processor.stream.owner import Owner
+
+def accept(owner, carrier):
+    {}[carrier.records[0].key]
+
+Owner.accept = accept
+""",
+}
+DAMAGED = b'{"v":1,"status":"%s001"}' % MARKS[0]
 
 
 def marked(wanted: Wanted) -> Wanted:
@@ -50,6 +84,10 @@ async def test_no_number_id_or_text_is_in_logs_metrics_spans_headers_or_the_proc
     settings = settings.model_copy(update={"partitions": 1, "log_format": "json", "traces": "otlp"})
     async with Stage.open(settings, tmp_path) as stage:
         await stage.preload(records)
+        for place, bug in BUGS.items():
+            wrong = stage.worker(f"bug-in-{place}", command=command(bug))
+            assert await wrong.ended(READY_S) == EXIT_FAILED, wrong.told()
+            await stage.evict(wrong)
         first = stage.worker("first", failpoint="records-delivered:2", batch_records_max=100)
         assert await first.ended(READY_S) == -signal.SIGKILL
         await stage.evict(first)
@@ -59,19 +97,28 @@ async def test_no_number_id_or_text_is_in_logs_metrics_spans_headers_or_the_proc
             metrics = await answer.read()
         titles = titles_of(worker.pid)
         await stage.until("spans have come", lambda: len(collector.spans()) > 100, 10 * patience())
-        dumped = await dumped_by_its_watchdog(stage, worker)
+        await dump(worker)
         letters = [it for found in (await stage.records("dead-letters")).values() for it in found]
         events = [it for found in (await stage.records("window-opened")).values() for it in found]
+        await stage.evict(worker)
+        await produce(stage, 0, events[0].key, DAMAGED)
+        third = stage.worker("third")
+        assert await third.ended(READY_S) == EXIT_REFUSED, third.told()
+        log = b"".join(it.log.read_bytes() for it in stage.workers)
 
     ours = [header for it in letters for header in it.headers if header not in TRACED]
     headers = b"".join(name.encode() + (value or b"") for name, value in ours)
-    said = {"log": dumped, "metrics": metrics, "titles": titles, "headers of dead letters": headers}
+    said = {"log": log, "metrics": metrics, "titles": titles, "headers of dead letters": headers}
     said["spans"] = b"".join(collector.bodies)
     assert len(letters) > 20
     assert any(MARKS[0] in it.key and MARKS[1] in it.value for it in events)  # they were in the records
     assert b"__dlq.message" in headers
     assert b"janela_records_total" in metrics
     assert b"dead letter" in said["spans"]
+    assert log.count(b"worker.bug") == len(BUGS)
+    assert log.count(b"worker.refused") == 1
+    for word in (b"in decide", b"in accept", b"LookupError", b"$.status"):
+        assert word in log
     for where, text in said.items():
         for mark in MARKS:
             assert mark not in text, f"{where}: {text[max(text.index(mark) - 200, 0) : text.index(mark) + 50]!r}"
@@ -100,8 +147,7 @@ def hostile_numbers(chance: random.Random) -> list[Wanted]:
     ]
 
 
-async def dumped_by_its_watchdog(stage: Stage, worker: Worker) -> bytes:
-    """Have a worker write all its stacks as a crash would, end it, and give what both workers have logged."""
+async def dump(worker: Worker) -> None:
+    """Have a worker write all its stacks as a crash would, and end."""
     worker.signal(signal.SIGABRT)  # with PYTHONFAULTHANDLER: every thread's stack, as the watchdog dumps them
     assert await worker.ended(10 * patience()) == -signal.SIGABRT
-    return b"".join(it.log.read_bytes() for it in stage.workers)

@@ -105,6 +105,7 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     # processor.stream.app
     (faust.App.on_first_start, "self"),
     (faust.App._create_directories, "self"),
+    (faust.App._on_agent_error, "self, agent, exc"),
 ]
 
 

@@ -2,10 +2,13 @@
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from processor.logs import BURST, PERIOD_S, RateLimit
 from processor.ops.events import EVENTS
@@ -41,6 +44,38 @@ for n in [*range(logs.BURST + 5), "last"]:
     now_s += logs.PERIOD_S * (n == "last")
     log.error("worker.failed", n=n)
     logging.getLogger("aiokafka.consumer").error("fetch from node %s failed", n)
+"""
+
+BUG = """
+import logging, logging.config, structlog
+from processor.logs import logging_config
+
+logging.config.dictConfig(logging_config("{log_format}", "info"))
+log = structlog.get_logger("processor.test")
+number = "55119" + "99990001"
+
+def of_contact(windows, key):
+    return windows[key]
+
+def look_up(key):
+    try:
+        return of_contact({{}}, key)
+    except KeyError as error:
+        raise LookupError(f"no window of {{key}}") from error
+
+def clean_up(key):
+    try:
+        look_up(key)
+    finally:
+        int(key)
+
+try:
+    clean_up(f"whatsapp:1:{{number}}")
+except ValueError as error:
+    error.add_note(number)
+    log.error("worker.bug", exc_info=error)
+    log.exception("worker.bug")
+    logging.getLogger("faust").exception("crashed")
 """
 
 
@@ -82,6 +117,20 @@ def test_a_worker_writes_json_lines_of_which_a_flood_is_held_back_and_counted() 
         ("fetch from node last failed", 5),
     ]
     assert all("suppressed" not in before for before in lines[:-2])
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_shows_types_and_places_of_all_exceptions_and_nothing_that_they_say(log_format: str) -> None:
+    program = BUG.format(log_format=log_format)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "99990001" not in done.stderr, done.stderr
+    told = done.stderr.replace("\\n", "\n").replace('\\"', '"')
+    places = re.findall(r'^  File "<string>", line \d+, in ([\w<>]+)$|^(\w+Error)\b', told, re.MULTILINE)
+    assert ["".join(it) for it in places] == 3 * [
+        *("look_up", "of_contact", "KeyError"),
+        *("clean_up", "look_up", "LookupError"),
+        *("<module>", "clean_up", "ValueError"),
+    ]
 
 
 def test_the_page_says_what_the_catalogue_says() -> None:

@@ -1,7 +1,9 @@
 """State records: what is written is read again, and what can't be read is told, never guessed."""
 
 import json
+import operator
 from collections.abc import Callable
+from functools import reduce
 from itertools import product
 from typing import Any
 
@@ -99,6 +101,7 @@ def test_no_register_shares_its_place_with_the_other() -> None:
     assert (one.marketing, one.all) == (Register(granted=True, at=T0), None)
 
 
+NUMBER = 5_511_999_990_001
 WRONG: list[Any] = [[], {"a": 1}, "what", 1.5, True]
 
 
@@ -111,13 +114,17 @@ def damaged(value: bytes) -> list[bytes]:
     return [*texts, *(value[:length] for length in range(len(value))), b"", b"null", b"[]", b"7", b"\xff", b"[" * 9999]
 
 
-def is_refused(decode: Callable[[bytes], object], value: bytes) -> bool:
-    """Tell whether it is refused, with a reason; any other exception goes through."""
+def refusal(decode: Callable[[bytes], object], value: bytes) -> str:
+    """Give the reason for which it is refused, empty where it is not; any other exception goes through."""
     try:
         decode(value)
     except StateError as error:
-        return str(error) != ""
-    return False
+        return str(error)
+    return ""
+
+
+def is_refused(decode: Callable[[bytes], object], value: bytes) -> bool:
+    return refusal(decode, value) != ""
 
 
 def test_a_damaged_windows_record_is_refused_and_never_raises_anything_else() -> None:
@@ -170,7 +177,17 @@ def test_a_status_that_its_end_contradicts_is_refused(status: str, closed_at: in
         decode_window(json.dumps(fields).encode())
 
 
-@pytest.mark.parametrize("version", [0, 2, -1, 10**30])
+@pytest.mark.parametrize("decode", [decode_window, decode_consents])
+@pytest.mark.parametrize("path", ["v", "status", "closed_at", "opened_at", "sequence", "marketing", "marketing.value"])
+@pytest.mark.parametrize("wrong", [NUMBER, str(NUMBER), f"5 - at {NUMBER}", [NUMBER], {str(NUMBER): NUMBER}], ids=str)
+def test_a_refusal_quotes_nothing_of_a_damaged_record(decode: Callable[[bytes], object], path: str, wrong: Any) -> None:
+    fields = json.loads(encode_window(WINDOWS[5], 7)) | json.loads(encode_consents(Consents(REGISTERS[1])))
+    *parents, name = path.split(".")
+    reduce(operator.getitem, parents, fields)[name] = wrong
+    assert str(NUMBER) not in refusal(decode, json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("version", [0, 2, 999])
 def test_a_version_that_this_worker_does_not_know_is_refused_and_named(version: int) -> None:
     assert VERSION == 1
     for decode, value in (
@@ -185,3 +202,13 @@ def test_a_version_that_this_worker_does_not_know_is_refused_and_named(version: 
 def test_what_was_too_large_to_be_kept_is_refused_like_any_other_damage(decode: Callable[[Any], object]) -> None:
     with pytest.raises(StateError):
         decode(Unread(1_500_000_000, "ab" * 32))
+
+
+@pytest.mark.parametrize("version", [-1, NUMBER, 10**30])
+def test_a_version_that_no_worker_can_have_written_is_refused(version: int) -> None:
+    for decode, value in (
+        (decode_window, encode_window(WINDOWS[0], 7)),
+        (decode_consents, encode_consents(ALL_CONSENTS[4])),
+    ):
+        with pytest.raises(StateError, match=r"at `\$\.v`"):
+            decode(json.dumps(json.loads(value) | {"v": version}).encode())

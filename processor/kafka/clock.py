@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.client import CoordinationType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, ProducerFenced, for_code
 
 from processor.kafka import protocol
 from processor.kafka.connection import Connection
@@ -54,6 +54,7 @@ class BrokerClock:
         """Ask what time it is, and go on asking in the background.
 
         Raises:
+            ProducerFenced: Another one asks under the same name.
             KafkaError: The brokers do not tell.
         """
         await self._ask()
@@ -91,6 +92,11 @@ class BrokerClock:
                 node = await asking.client.coordinator_lookup(CoordinationType.TRANSACTION, self._transactional_id)
                 request = protocol.ExactRequest(protocol.DescribeTransactionsRequest, [self._transactional_id], {})
                 code, _, _, _, began_ms, *_ = (await asking.client.send(node, request)).transactions[0]
+            except ProducerFenced as error:
+                raise ProducerFenced(
+                    "the question for the brokers' time was fenced: by another process with the same instance id, or by"
+                    " the brokers' time-out while this one stood still"
+                ) from error
             finally:
                 await asking.stop()
         if code:

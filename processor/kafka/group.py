@@ -1,19 +1,22 @@
-"""Who is in a consumer group."""
+"""Who is in a consumer group, and what follows from it."""
 
 import asyncio
 import time
+from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, for_code
 
 from processor.kafka.connection import Connection
+from processor.kafka.protocol import Membership
 
 _AGAIN_S = 0.2
 _HEAR_S = 1.0
+_FENCED_S = 5.0
 
 
-async def clients_of(connection: Connection, group: str, within_s: float = 0.0) -> set[str]:
-    """Give the client ids of the members of a group; there are none where it does not exist.
+async def members_of(connection: Connection, group: str, within_s: float = 0.0) -> dict[str, str]:
+    """Give the client id of each member of a group, by member id; there are none where it does not exist.
 
     Where nobody can say for the moment (a coordinator that has just come names no members either), it is asked again
     for `within_s`.
@@ -30,7 +33,7 @@ async def clients_of(connection: Connection, group: str, within_s: float = 0.0) 
             groups = [found for answer in answers for found in answer.groups]
             error = next((for_code(code)() for code, *_ in groups if code), None)
             if error is None:
-                return {member[1] for found in groups for member in found[5]}
+                return {member[0]: member[1] for found in groups for member in found[5]}
             if not error.retriable or time.monotonic() >= give_up_s:
                 raise error
             await asyncio.sleep(_AGAIN_S)
@@ -45,11 +48,33 @@ async def is_gone(connection: Connection, group: str, client_id: str) -> bool:
         KafkaError: The cluster refuses to answer.
     """
     try:
-        return client_id not in await clients_of(connection, group)
+        return client_id not in (await members_of(connection, group)).values()
     except KafkaError as error:
         if not error.retriable:
             raise
         return False
+
+
+async def why_fenced(connection: Connection, group: str, client_id: str, membership: Membership) -> str:
+    """Say who fenced a member's transactions, as far as the group shows; waits a little for that.
+
+    Brokers have one answer for all: a worker that stood still hears it, whose transaction a successor or the time-out
+    has ended, and so does one whose name another process bears.
+    """
+    instance_id = client_id.removeprefix(f"{group}-")
+    with suppress(KafkaError, OSError):
+        async with asyncio.timeout(_FENCED_S):
+            while True:
+                members = await members_of(connection, group)
+                if any(name == client_id and id_ != membership.member_id for id_, name in members.items()):
+                    return f"instance id {instance_id} is in use elsewhere: {group} has another member of this name"
+                if membership.group_instance_id is None:
+                    break
+                await asyncio.sleep(_AGAIN_S)  # static members have one place a name, and take it from each other
+    return (
+        "its transactions were fenced: by a successor that took its partitions over while it stood still, by the"
+        f" brokers' time-out, or by another process with the instance id {instance_id}"
+    )
 
 
 async def error_of_group(consumer: AIOKafkaConsumer) -> KafkaError:

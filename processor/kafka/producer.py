@@ -24,6 +24,7 @@ from processor.failpoints import failpoint
 from processor.kafka import protocol
 from processor.kafka.batch import BATCH_BYTES_MAX, Batch
 from processor.kafka.connection import Connection
+from processor.kafka.group import why_fenced
 from processor.kafka.protocol import OUTSIDER, Membership
 
 _RETRY_S = 0.01  # aiokafka waits 100 ms before it tries again what the broker can't do yet
@@ -43,6 +44,7 @@ class TransactionalProducer:
     def __init__(self, connection: Connection, group: str, transactional_id: str, timeout_ms: int) -> None:
         """Take where to and as whom; `timeout_ms` is the transaction's, and its steps must end before it."""
         self.transactional_id = transactional_id
+        self._connection = connection
         self._group = group
         self._limit_s = timeout_ms / 1000 * 0.8
         self._hanging_s = timeout_ms / 1000 * 2  # by then its coordinator has ended any transaction that it knows of
@@ -87,6 +89,7 @@ class TransactionalProducer:
 
         Raises:
             TransactionError: Not known to be committed; the producer must not be used again.
+            ProducerFenced: The same, because another one ended it; says who, where that is known.
         """
         if membership != OUTSIDER and (membership.generation <= 0 or not membership.member_id):
             raise TransactionError(f"no fence: generation {membership.generation}, member {membership.member_id!r}")
@@ -200,8 +203,9 @@ class TransactionalProducer:
         except TimeoutError as error:
             late = f"no answer {self._limit_s:.0f} s after its begin"
             raise TransactionError(f"step {number}, {what}{where(error)}: {late}") from None
-        except ProducerFenced:
-            raise
+        except ProducerFenced as error:
+            name, membership = self.transactional_id, self._sender.membership
+            raise ProducerFenced(await why_fenced(self._connection, self._group, name, membership)) from error
         except (KafkaError, IllegalOperation, AssertionError) as error:  # aiokafka's states are asserts
             # once one topic is refused, aiokafka fails the others for reasons that follow from it
             refused = self._refused()

@@ -69,8 +69,11 @@ EVENTS: Final[dict[str, LogEvent]] = {
     ),
     "worker.fenced": LogEvent(
         "error",
-        "Another worker has the same instance id and took over (exit code 3).",
-        "Give each worker an instance id of its own (`JANELA_INSTANCE_ID`).",
+        "Its transactions were ended by another (exit code 3): by a successor that took its partitions over, or the"
+        " brokers' time-out, while it stood still (a paused machine, no CPU), or by another process with the same"
+        " instance id, which the line says where the group shows it.",
+        "Restart it, as a supervisor does by itself. Where its instance id is in use elsewhere, give each worker one of"
+        " its own (`JANELA_INSTANCE_ID`).",
     ),
     "worker.stuck": LogEvent(
         "error",

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from processor import features, topics
-from processor.kafka.group import clients_of
+from processor.kafka.group import members_of
 from processor.kafka.offsets import UNFINISHED, OffsetError, Progress, decode_progress
 from processor.kafka.producer import Committed
 from processor.settings import Settings
@@ -122,9 +122,10 @@ async def refuse_members(settings: Settings) -> None:
     Raises:
         ClusterError: Somebody is.
     """
-    if members := await clients_of(settings.connection, settings.app_id, within_s=_COORDINATOR_S):
+    if members := await members_of(settings.connection, settings.app_id, within_s=_COORDINATOR_S):
+        names = ", ".join(sorted(members.values()))
         raise ClusterError(
-            f"group {settings.app_id}: found {len(members)} workers in it ({', '.join(sorted(members))}), expected"
+            f"group {settings.app_id}: found {len(members)} workers in it ({names}), expected"
             " none; stop them (one that died, or is a static member, leaves with its session)"
         )
 

@@ -165,7 +165,7 @@ class Engine:
         if isinstance(error, TakeOverError | RestoreError):
             self.refuse([str(error)])
         if isinstance(error, ProducerFenced):
-            log.error("worker.fenced", reason=f"instance id {self.settings.instance_id} is in use elsewhere")
+            log.error("worker.fenced", reason=error.args[0])
         elif isinstance(error, _EXPECTED):
             log.error("worker.failed", reason=f"{type(error).__name__}: {error}")
         else:

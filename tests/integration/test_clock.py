@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerFenced
 
 from processor.kafka import clock as clock_module
 from processor.kafka.clock import BrokerClock
@@ -102,3 +102,20 @@ async def test_brokers_that_do_not_tell_are_an_error_at_the_start(topic_prefix: 
     clock = BrokerClock(Connection("127.0.0.1:1"), f"{topic_prefix}w-clock", TopicPartition(f"{topic_prefix}none", 0))
     with pytest.raises(KafkaError):
         await clock.start()
+
+
+async def test_a_question_that_another_one_of_the_same_name_fences_says_so(
+    kafka: Kafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{topic_prefix}w/clock"
+    tp = await stamped(kafka, topic_prefix)
+    begin = AIOKafkaProducer.begin_transaction
+
+    async def overtaken(asking: AIOKafkaProducer) -> None:
+        await begin(asking)
+        async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id=name):
+            pass
+
+    monkeypatch.setattr(AIOKafkaProducer, "begin_transaction", overtaken)
+    with pytest.raises(ProducerFenced, match="another process with the same instance id"):
+        await BrokerClock(Connection(kafka.bootstrap_servers), name, tp).start()

@@ -5,6 +5,7 @@ Where the fault can't be made from outside, the worker is started by a few lines
 
 import asyncio
 import json
+import signal
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -100,6 +101,19 @@ async def slowly(restorer, consumer, partitions, on_read):
         yield found
 
 Restorer._read = slowly
+"""
+
+PAUSE = """
+import os, signal
+from processor.kafka import producer
+
+def pause(place):
+    if place == "records-delivered":
+        producer.failpoint = lambda _: None
+        print("STANDS STILL", flush=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+producer.failpoint = pause
 """
 
 
@@ -213,6 +227,25 @@ async def test_of_two_workers_with_one_name_the_first_ends_and_says_so(
             await asyncio.sleep(0.2)
         assert first.code == EXIT_FAILED, first.told()
         assert any("instance id same is in use elsewhere" in line for line in first.lines()), first.told()
+
+
+@pytest.mark.parametrize("membership", ["dynamic", "static"])
+async def test_a_worker_that_stood_still_while_a_successor_took_over_does_not_blame_its_name(
+    membership: str, settings: Settings, tmp_path: Path
+) -> None:
+    longer = {"membership": membership, "transaction_timeout_ms": 30_000, "watchdog_seconds": 60}
+    patient = settings.model_copy(update=longer)
+    async with Stage.open(patient, tmp_path) as stage:
+        await stage.preload(some(200))
+        paused = stage.worker("paused", command=command(PAUSE))
+        await stage.until("it stands still", lambda: "STANDS STILL" in paused.lines(), READY_S)
+        stage.worker("successor")
+        await stage.until_consumed(READY_S)
+        paused.signal(signal.SIGCONT)
+        assert await paused.ended(READY_S) == EXIT_FAILED, paused.told()
+    (told,) = [line for line in paused.lines() if "worker.fenced" in line]
+    assert "by a successor" in told
+    assert "in use elsewhere" not in told
 
 
 async def test_a_group_that_another_application_is_in_is_told_at_the_first_join(

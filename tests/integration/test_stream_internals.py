@@ -37,7 +37,7 @@ from processor.kafka import protocol
 from processor.kafka.batch import Batch
 from processor.kafka.connection import Connection
 from processor.kafka.fetched import FetchedRecords
-from processor.kafka.group import clients_of, is_gone
+from processor.kafka.group import is_gone, members_of, why_fenced
 from processor.kafka.patience import PatientRecords, PatientResult
 from processor.kafka.producer import Committed, TransactionalProducer, TransactionError
 from processor.kafka.protocol import ExactRequest, Membership
@@ -323,8 +323,11 @@ async def test_a_group_that_nobody_can_speak_of_for_the_moment_is_not_taken_for_
 
     monkeypatch.setattr(AIOKafkaAdminClient, "describe_consumer_groups", loading)
     with pytest.raises(CoordinatorLoadInProgressError):
-        await clients_of(connection, member.group, within_s=0.3)
+        await members_of(connection, member.group, within_s=0.3)
     assert not await is_gone(connection, member.group, "w")
+    assert "by a successor" in await why_fenced(
+        connection, member.group, f"{member.group}-w", Membership(1, "w-1", None)
+    )
 
 
 async def test_each_transaction_has_an_epoch_of_its_own(member: Member) -> None:

@@ -3,6 +3,5 @@
 
 def unquoted(error: Exception) -> str:
     """Give the sentence of an error; where it quotes a value, which may be somebody's number, the place alone."""
-    text = str(error)
-    quotes = text.startswith("Invalid enum value")
-    return f"Not one of the words allowed - at {text.rpartition(' - at ')[2]}" if quotes else text
+    words, _, place = str(error).rpartition(" - at ")
+    return f"Not one of the words allowed - at {place}" if words.startswith("Invalid enum value") else str(error)

@@ -7,10 +7,14 @@ one that is stopped runs what has come due when it goes on.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
 from contextvars import Context, ContextVar
 from random import Random
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 _process: ContextVar["Process | None"] = ContextVar("process", default=None)
 
 
@@ -98,6 +102,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             raise StandstillError
         self._now_s += timeout
         return []
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Do what is for a thread at once: when a real thread is done, the machine decides and no seed."""
+        future: asyncio.Future[T] = self.create_future()
+        future.set_result(func(*args))
+        return future
 
     def ready_again(self, handles: list[asyncio.Handle]) -> None:
         """Let callbacks run that were held."""

@@ -38,6 +38,7 @@ _INPUTS = "tests/unit/test_inputs.py::"
 _INTERNALS = "tests/integration/test_stream_internals.py::"
 _REBUILD = "tests/integration/test_rebuild_verb.py::"
 _GUARDS = "tests/integration/test_stream_guards.py::"
+_HANDING_OVER = "tests/sim/test_handing_over.py::"
 _WORKER = "tests/integration/test_worker.py::"
 
 MUTANTS: Final = (
@@ -353,6 +354,34 @@ MUTANTS: Final = (
         "            pass\n",
         SIMULATION,
         RARE_HISTORIES,
+    ),
+    Mutant(
+        "a revocation waits for a take-over to come to its end",
+        "processor/stream/assignment.py",
+        "            self._taking.cancel()\n",
+        "",
+        _HANDING_OVER + "test_a_revocation_does_not_wait_for_a_take_over_to_come_to_its_end",
+    ),
+    Mutant(
+        "a take-over goes on after its assignment was revoked",
+        "processor/stream/assignment.py",
+        "            await asyncio.wait([self._taking])\n",
+        "",
+        _HANDING_OVER + "test_a_revocation_is_over_when_nothing_of_its_assignment_runs_any_more",
+    ),
+    Mutant(
+        "an assignment begins beside one that is being revoked",
+        "processor/stream/engine.py",
+        "        async with self._changing:\n            membership",
+        "        if True:\n            membership",
+        _HANDING_OVER + "test_what_is_assigned_while_a_revocation_is_under_way_begins_after_it",
+    ),
+    Mutant(
+        "a stop does not wait for a revocation under way",
+        "processor/stream/engine.py",
+        "        async with self._changing:\n            if self.assignment",
+        "        if True:\n            if self.assignment",
+        _HANDING_OVER + "test_a_stop_that_meets_a_revocation_waits_for_it",
     ),
     Mutant(
         "outputs are numbered anew after a restore",

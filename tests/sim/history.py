@@ -9,7 +9,7 @@ must be what the model says.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -58,6 +58,22 @@ class Story:
 def play(seed: int) -> Story:
     """Play the history of a seed, inside of `simulation`."""
     return _History(seed).play()
+
+
+def arranged(seed: int, scene: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
+    """Play a scene by hand, inside of `simulation`: in the process of one worker, and without trouble."""
+    history, process = _History(seed), Process("w0")
+    _playing.append(history)
+    history.cluster.fault_share = 0.0
+
+    async def live() -> None:
+        await scene(Worker(history._settings("w0"), history.cluster))
+
+    try:
+        history.loop.run_until_complete(history.loop.create_task(live(), context=process.context))
+    finally:
+        history.loop.bury()
+        _playing.pop()
 
 
 @contextmanager

@@ -23,6 +23,8 @@ class Mutant(NamedTuple):
     instead: str
     caught_by: str
     histories: int = HISTORIES
+    crash: str = ""
+    """The exception that its test must see, where that is one of those that count for nothing else (`crashes`)."""
 
     @property
     def takes_long(self) -> bool:
@@ -190,7 +192,7 @@ MUTANTS: Final = (
         'an idle clock moves to "now"',
         "processor/stream/owner.py",
         "self._move_idle_clock(ends.noted_ms, effects)",
-        "self._move_idle_clock(wall_clock_ms, effects)",
+        "self._move_idle_clock(now_ms, effects)",
         _OWNER + "test_a_process_that_was_held_still_moves_its_clock_to_the_noted_time_and_not_to_now",
     ),
     Mutant(

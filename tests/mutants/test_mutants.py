@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.mutants.table import MUTANTS, Mutant
+from tests.mutants.crashes import crash_in
+from tests.mutants.table import MUTANTS, SIMULATION, Mutant
 from tests.mutants.workshop import Workshop
 
 FAILED = int(pytest.ExitCode.TESTS_FAILED)
@@ -33,6 +34,7 @@ def noticed(workshop: Workshop, mutant: Mutant) -> None:
         outcome = workshop.run([mutant.caught_by], {"HISTORIES": str(mutant.histories), "SEED": "1"})
     assert outcome.code == FAILED, outcome.told
     assert outcome.failed, f"failed by what is around it: {outcome.told}"
+    assert crash_in("\n".join(outcome.failed)) == mutant.crash, f"the change itself does not run: {outcome.failed}"
 
 
 def passes(workshop: Workshop, mutants: list[Mutant]) -> None:
@@ -40,6 +42,23 @@ def passes(workshop: Workshop, mutants: list[Mutant]) -> None:
     outcome = workshop.run(sorted({mutant.caught_by for mutant in mutants}), FEW)
     assert outcome.code == PASSED, outcome.told
     assert outcome.passed >= len({mutant.caught_by for mutant in mutants})
+
+
+NOT_THERE = Mutant(
+    "a crash, whatever it is that fails",
+    "processor/stream/owner.py",
+    "        if carrier.start != buffer.taken:\n",
+    "        if carrier.start != buffer.nowhere:\n",
+    "tests/unit/test_owner.py::test_a_carrier_that_begins_where_the_last_one_stopped_is_taken_and_no_other",
+)
+
+
+@pytest.mark.parametrize("test", [NOT_THERE.caught_by, SIMULATION], ids=["in a test", "in a story"])
+def test_a_change_that_only_crashes_does_not_pass_for_a_guard_that_is_missed(workshop: Workshop, test: str) -> None:
+    crashing = NOT_THERE._replace(caught_by=test)
+    with pytest.raises(AssertionError, match="the change itself does not run"):
+        noticed(workshop, crashing)
+    noticed(workshop, crashing._replace(crash="AttributeError"))
 
 
 def test_where_nothing_is_taken_out_all_tests_of_the_table_pass(workshop: Workshop) -> None:

@@ -25,7 +25,7 @@ class _EqualToAll:
 
 class _StableReader:
     def __init__(self, reader: LogReader) -> None:
-        self.stable_ends = reader.stable_ends
+        self.starts, self.stable_ends = reader.starts, reader.stable_ends
 
     async def ends(self, tps: Iterable[TopicPartition]) -> LogEnds:
         return LogEnds(0, await self.stable_ends(tps))

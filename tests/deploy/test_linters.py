@@ -1,13 +1,16 @@
-"""What other people's linters say of the Dockerfile, of the compose file and of the CI file; and the SBOM."""
+"""What other people's linters say of the Dockerfile, of the compose file and of the CI file; what CI runs; the SBOM."""
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.deploy.tools import DEPLOY, ROOT, needs, passed, ran
+from tests.sim.history import LIVE
 from tests.tidy import checks
 
 DOCKERFILE = DEPLOY / "docker/Dockerfile"
@@ -64,6 +67,34 @@ def test_every_target_that_the_workflow_makes_is_there() -> None:
 @needs("actionlint", unchecked="the CI file by a linter")
 def test_actionlint_finds_nothing_in_the_workflow() -> None:
     passed("actionlint", WORKFLOW)
+
+
+def test_what_takes_too_long_for_each_push_is_run_once_a_week() -> None:
+    workflow = yaml.safe_load(WORKFLOW.read_text("utf-8"))
+    weekly = [job for job in workflow["jobs"].values() if job.get("if") == "github.event_name == 'schedule'"]
+    assert [job["steps"][-1] for job in weekly] == [{"run": "make test-mutants"}]
+    ((minute, hour, *days, weekday),) = (each["cron"].split() for each in workflow[True]["schedule"])  # `on` is true
+    assert (minute.isdigit(), hour.isdigit(), days, weekday.isdigit()) == (True, True, ["*", "*"], True)
+
+
+@pytest.mark.parametrize("given", ["", "7"])
+def test_ci_plays_histories_of_another_seed_each_time_and_says_which(tmp_path: Path, given: str) -> None:
+    for tool in ("make", "promtool", "strace"):
+        (tmp_path / tool).write_text('#!/bin/sh\necho "$* from ${SEED:-no seed}"\n')
+        (tmp_path / tool).chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "SEED"}
+    environment |= {"PATH": f"{tmp_path}{os.pathsep}{environment['PATH']}"} | ({"SEED": given} if given else {})
+
+    def seed() -> int:
+        ran = subprocess.run(["bash", ROOT / ".ci/run"], env=environment, capture_output=True, text=True, check=True)
+        said, played, _ = ran.stdout.splitlines()
+        (number,) = re.findall(r"SEED=(\d+)", said)
+        assert played == f"test from {number}"
+        return int(number)
+
+    seeds = {seed() for _ in range(4)}
+    assert len(seeds) > 1 if not given else seeds == {7}
+    assert all(0 < each < LIVE for each in seeds)
 
 
 @needs("cyclonedx-py", unchecked="that the SBOM lists what the image holds")

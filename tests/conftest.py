@@ -9,6 +9,7 @@ import pytest
 
 from processor.embedded import EmbeddedKafka
 from tests.collector import Collector, collecting
+from tests.deploy import tools
 from tests.kafka import ElsewhereKafka, Kafka
 
 # A shell's background job ignores SIGINT, and what it starts inherits that: Ctrl-C would be tested on the deaf.
@@ -16,6 +17,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GIVEN: Final = "bootstrap_servers"
 STARTED: Final = pytest.StashKey[EmbeddedKafka]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look for the tools that a test needs before any of its fixtures begins."""
+    tools.hold(item)
 
 
 @pytest.hookimpl(optionalhook=True)

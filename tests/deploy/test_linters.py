@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.deploy.tools import DEPLOY, ROOT, needs, passed, ran
+from tests.deploy.tools import DEPLOY, ROOT, hold, needs, passed, ran
 from tests.sim.history import LIVE
 from tests.tidy import checks
 
@@ -95,6 +95,24 @@ def test_ci_plays_histories_of_another_seed_each_time_and_says_which(tmp_path: P
     seeds = {seed() for _ in range(4)}
     assert len(seeds) > 1 if not given else seeds == {7}
     assert all(0 < each < LIVE for each in seeds)
+
+
+@pytest.mark.parametrize(("told", "outcome"), [("", pytest.skip.Exception), ("required", pytest.fail.Exception)])
+def test_a_test_whose_tool_is_missing_is_left_out_or_fails_where_tools_are_required(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, told: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("TEST_TOOLS", told)
+    hold(request.node)
+    request.node.add_marker(needs("no-such-tool", unchecked="nothing"))
+    with pytest.raises(outcome, match=r"no no-such-tool .*; not checked: nothing"):
+        hold(request.node)
+
+
+def test_the_target_that_checks_all_of_it_requires_the_tools() -> None:
+    command = ["make", "--dry-run", "--old-file=setup", "--old-file=.janela/tools/.locked", "check-deploy"]
+    variables = {name: value for name, value in os.environ.items() if name not in ("TEST_TOOLS", "MAKEFLAGS")}
+    ran = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
+    assert "TEST_TOOLS=required " in ran.stdout
 
 
 @needs("cyclonedx-py", unchecked="that the SBOM lists what the image holds")

@@ -1,6 +1,7 @@
 """The tools that `deploy/` is checked with: where they are, and how they are run.
 
-`make check-deploy` gets those that registries have, into a folder of their own; others may be on the PATH.
+`make check-deploy` gets those that registries have, into a folder of their own; others may be on the PATH. Where one is
+missing a test is left out; with TEST_TOOLS=required in the environment, as `make check-deploy` has it, it fails.
 """
 
 import os
@@ -33,9 +34,22 @@ def path_of(tool: str) -> str | None:
 
 
 def needs(*tools: str, unchecked: str) -> pytest.MarkDecorator:
-    """Leave a test out where a tool is missing, and say what is then not checked."""
+    """Leave a test out where a tool is missing, or fail it, and say what is then not checked."""
     missing = [f"{tool} ({_FROM.get(tool, '`make check-deploy` gets it')})" for tool in tools if path_of(tool) is None]
-    return pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)}; not checked: {unchecked}")
+    return _needs(", ".join(missing), unchecked)
+
+
+def _needs(lacking: str, unchecked: str) -> pytest.MarkDecorator:
+    return pytest.mark.needs(f"no {lacking}; not checked: {unchecked}" if lacking else "")
+
+
+def hold(test: pytest.Item) -> None:
+    """Let a test go on if it has what it needs; called before each, and before its fixtures."""
+    lacking = "; ".join(mark.args[0] for mark in test.iter_markers("needs") if mark.args[0])
+    if lacking and os.environ.get("TEST_TOOLS") == "required":
+        pytest.fail(lacking, pytrace=False)
+    if lacking:
+        pytest.skip(lacking)
 
 
 def ran(tool: str, *arguments: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -51,9 +65,9 @@ def passed(tool: str, *arguments: str | Path, text: str | None = None) -> str:
     return done.stdout
 
 
-needs_types = pytest.mark.skipif(
-    not (FOLDER / "python").exists(),
-    reason="no types made from CRDs (`make check-deploy` gets them); not checked: the fields of custom resources",
+needs_types = _needs(
+    "" if (FOLDER / "python").exists() else "types made from CRDs (`make check-deploy` gets them)",
+    "the fields of custom resources",
 )
 
 
@@ -68,9 +82,11 @@ def unknown_fields(*documents: dict[str, object]) -> list[str]:
 STRIMZI: Final = FOLDER.parent / "strimzi.classpath"
 """Where Strimzi's types lie, as `make check-deploy` has found them with Maven."""
 
-needs_strimzi = pytest.mark.skipif(
-    not STRIMZI.exists() or path_of("javac") is None,
-    reason="no Strimzi types (`make check-deploy` gets them where there are mvn and a JDK); not checked: their fields",
+needs_strimzi = _needs(
+    ""
+    if STRIMZI.exists() and path_of("javac")
+    else "Strimzi types (`make check-deploy` gets them where there are mvn and a JDK)",
+    "their fields",
 )
 
 

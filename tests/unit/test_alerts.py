@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import yaml
 from processor.ops.events import EVENTS
 from processor.ops.metrics import catalogue
 from processor.settings import ENV_PREFIX, Settings
+from tests.deploy.tools import needs, path_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
-PROMTOOL = shutil.which("promtool")
 
 
 def rules(name: str = "alerts.yml") -> list[dict[str, Any]]:
@@ -93,7 +92,7 @@ def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
         assert f"alertname: {rule['alert']}}}" in text
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="no promtool (Debian's package prometheus has it): no rule was run")
+@needs("promtool", unchecked="the rules by Prometheus itself")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -103,5 +102,7 @@ def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
     ],
 )
 def test_prometheus_itself_takes_and_fires_them(arguments: tuple[str, ...]) -> None:
-    ran = subprocess.run([str(PROMTOOL), *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [str(path_of("promtool")), *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -122,7 +122,8 @@ class Metrics:
         "transactions",
         (),
         "Transactions committed. None is ever aborted: one that fails ends the worker.",
-        "Stands still while records wait: the watchdog will end the worker; look at the brokers.",
+        "Stands still while records wait: look at the brokers. The watchdog will end the worker, unless an input's open"
+        " transaction or a flood of dead letters is what holds a partition up: log lines tell of both.",
     )
     transaction_seconds: Histogram = _metric(
         Histogram,

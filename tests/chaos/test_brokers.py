@@ -27,8 +27,8 @@ from tests.chaos.trial import IS_LONG, SEED, Trial, asked, rounds, size
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
 EVENTS: Final = size(12_000, a_minute=20_000, proof=60_000)
-"""More than two workers of `OURS` do in the time. All are put before they start: `verify` can't know
-the order of records that arrive while others are consumed."""
+"""More than two workers of `OURS` do in the time. All are put before they start: what befalls the brokers is not to
+befall whoever writes the inputs."""
 CONTACTS: Final = 2_000
 RECOVERY_S: Final = 60
 """Within which all partitions move again once the brokers are back, on a machine that has nothing else to do."""

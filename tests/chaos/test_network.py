@@ -172,6 +172,32 @@ async def test_a_transaction_of_unknown_outcome_is_neither_lost_nor_doubled(
     trial.judge(verdict)
 
 
+async def test_a_late_copy_of_an_end_commits_nothing_of_a_transaction_whose_worker_then_dies(
+    broker: Broker, settings: Settings, tmp_path: Path
+) -> None:
+    """The copy comes when the records of the next transaction are delivered, and its offsets are not."""
+    chance = random.Random(SEED + 6)
+    async with broker.proxy(chance) as proxy, Stage.open(settings, tmp_path) as stage:
+        await filled(stage, 2000)
+        supervised = Supervised(stage, proxy, chance)
+        await supervised.until_moved()
+        copy = proxy.hold("EndTxn", "request")
+        await supervised.until_set("a transaction is to end", copy.caught)
+        again = proxy.passing("EndTxn", "answer")
+        offsets = proxy.hold("AddOffsetsToTxn", "request")
+        copy.tear()
+        await supervised.until_set("it has ended, at the second asking", again)
+        await supervised.until_set("the next one has its records", offsets.caught)
+        copy.deliver()
+        await asyncio.sleep(0.5)  # who sent it has gone, so no answer says when it was heard
+        supervised.worker.kill()
+        await stage.evict(supervised.worker)
+        await drained(stage, stage.worker("last", **QUICK))
+        verdict = await verify(stage.settings)
+    assert supervised.ends == 0
+    assert verdict.is_clean, verdict
+
+
 def ends_held(trial: Trial) -> int:
     """Count the ends of transactions, asked for or answered, that were kept back until the client turned away."""
     return sum(trial.faults[Held("EndTxn", side, "tried again").fault] for side in SIDES)

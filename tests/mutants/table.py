@@ -493,10 +493,11 @@ MUTANTS: Final = (
         _REBUILD + "test_the_inputs_are_applied_in_the_order_in_which_they_were_taken_and_not_in_that_of_their_times",
     ),
     Mutant(
-        "a transaction of unknown outcome is gone on from",
+        "a late copy of an end commits half of the next transaction",
         "processor/kafka/protocol.py",
         "await _EndTxnHandler(self, commit_result).do(node_id)",
         "await aiokafka_sender.EndTxnHandler(self, commit_result).do(node_id)",
-        "tests/chaos/test_network.py::test_a_transaction_of_unknown_outcome_is_neither_lost_nor_doubled",
+        "tests/chaos/test_network.py::"
+        "test_a_late_copy_of_an_end_commits_nothing_of_a_transaction_whose_worker_then_dies",
     ),
 )

@@ -134,7 +134,7 @@ class TransactionLoop:
         return ends
 
     async def _excuse(self, owner: Owner, ends: LogEnds) -> None:
-        """Tell a merge that a producer's open transaction holds up from one that is stuck (the watchdog's to see)."""
+        """Tell an owner that a producer's open transaction holds up from one that is stuck (the watchdog's to see)."""
         stable = await self.log_reader.stable_ends(owner.inputs)
         for tp, buffer in zip(owner.inputs, owner.buffers, strict=True):
             if stable[tp] <= buffer.taken < ends.offsets[tp]:

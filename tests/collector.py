@@ -10,6 +10,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 PATH: Final = "/v1/traces"
+POLL_S: Final = 0.02
+"""How soon it hears that it is to end."""
 
 
 class Collector:
@@ -73,7 +75,7 @@ def collecting() -> Iterator[Collector]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Taking) as server:
         host, port = server.server_address[:2]
         collector = Collector(f"http://{host!s}:{port}")
-        serving = Thread(target=server.serve_forever, name="collector", daemon=True)
+        serving = Thread(target=server.serve_forever, args=[POLL_S], name="collector", daemon=True)
         serving.start()
         try:
             yield collector

@@ -1,9 +1,15 @@
 """What unit tests share."""
 
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
+
+THREADS_OF_THE_PROCESS: Final = {"expander_0"}
+"""They are made once, for all consumers that there will ever be."""
 
 
 @pytest.fixture
@@ -13,3 +19,12 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.upper().startswith("JANELA_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def threads_end() -> Iterator[None]:
+    """Fail a test that leaves a thread behind: it would go on in the midst of those that come next."""
+    before = set(threading.enumerate())
+    yield
+    left = {it.name for it in threading.enumerate() if it not in before} - THREADS_OF_THE_PROCESS
+    assert not left, f"threads that outlive their test: {sorted(left)}"

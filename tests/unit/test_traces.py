@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -35,6 +36,24 @@ NOT_SAMPLED = ("traceparent", f"00-{TRACE}-b7ad6b7169203331-00".encode())
 STATE = ("tracestate", b"vendor=1")
 
 Headers = list[tuple[str, bytes]]
+MakeTracer = Callable[[], SpanTracer]
+
+
+@pytest.fixture
+def span_tracer(collector: Collector) -> Iterator[MakeTracer]:  # noqa: ARG001  # the environment names it
+    """Make tracers whose threads end with the test.
+
+    One that is still trying draws from `random` whenever it likes; Hypothesis takes that for a strategy's doing.
+    """
+    made: list[SpanTracer] = []
+
+    def make() -> SpanTracer:
+        made.append(SpanTracer(SETTINGS))
+        return made[-1]
+
+    yield make
+    for tracer in made:
+        tracer.stop()
 
 
 class Bench:
@@ -143,9 +162,10 @@ def test_without_the_setting_records_are_the_same_bytes_whatever_inputs_bear() -
     assert first.traced is second.traced is UNTRACED
 
 
-@pytest.mark.usefixtures("collector")
-def test_with_the_setting_records_are_the_same_bytes_where_no_input_bears_a_context() -> None:
-    off, on = Bench(Tracer()), Bench(SpanTracer(SETTINGS))
+def test_with_the_setting_records_are_the_same_bytes_where_no_input_bears_a_context(
+    span_tracer: MakeTracer,
+) -> None:
+    off, on = Bench(Tracer()), Bench(span_tracer())
     for bench in (off, on):
         bench.put(IN, 0, [("other", b"1"), ("traceparent", b"nonsense"), STATE])
         bench.put(OUT, SECOND, [])
@@ -203,8 +223,8 @@ def test_what_the_sdk_does_not_take_is_refused_in_one_line(
 # ------------------------------------------------------------------------------------------------------------- spans
 
 
-def test_an_output_bears_the_context_of_the_span_of_its_input(collector: Collector) -> None:
-    bench = Bench(SpanTracer(SETTINGS))
+def test_an_output_bears_the_context_of_the_span_of_its_input(collector: Collector, span_tracer: MakeTracer) -> None:
+    bench = Bench(span_tracer())
     bench.put(IN, 0, [SAMPLED, STATE])
     (opened,) = written(bench.commit())["window-opened"]
     bench.tracer.stop()
@@ -233,8 +253,10 @@ def test_an_output_bears_the_context_of_the_span_of_its_input(collector: Collect
     assert {it["service.name"] for it in collector.resources} == {"inbox"}
 
 
-def test_an_input_that_is_not_sampled_gets_no_span_and_its_context_goes_on_as_it_came(collector: Collector) -> None:
-    bench = Bench(SpanTracer(SETTINGS))
+def test_an_input_that_is_not_sampled_gets_no_span_and_its_context_goes_on_as_it_came(
+    collector: Collector, span_tracer: MakeTracer
+) -> None:
+    bench = Bench(span_tracer())
     bench.put(IN, 0, [NOT_SAMPLED, STATE])
     round_ = bench.commit()
     (opened,) = written(round_)["window-opened"]
@@ -244,8 +266,10 @@ def test_an_input_that_is_not_sampled_gets_no_span_and_its_context_goes_on_as_it
     assert collector.bodies == []
 
 
-def test_a_verdict_bears_its_sends_context_and_the_span_says_why_it_was_refused(collector: Collector) -> None:
-    bench = Bench(SpanTracer(SETTINGS))
+def test_a_verdict_bears_its_sends_context_and_the_span_says_why_it_was_refused(
+    collector: Collector, span_tracer: MakeTracer
+) -> None:
+    bench = Bench(span_tracer())
     bench.put(IN, 0, [])
     bench.put(OUT, SECOND, [SAMPLED])
     bench.put(OUT, SECOND, [SAMPLED], contact="2")
@@ -261,9 +285,9 @@ def test_a_verdict_bears_its_sends_context_and_the_span_says_why_it_was_refused(
 
 
 def test_a_record_that_can_not_be_read_has_a_span_that_says_so_and_its_dead_letter_bears_what_it_bore(
-    collector: Collector,
+    collector: Collector, span_tracer: MakeTracer
 ) -> None:
-    bench = Bench(SpanTracer(SETTINGS))
+    bench = Bench(span_tracer())
     bench.put(IN, 0, [SAMPLED], value=b"noise")
     (letter,) = written(bench.commit())["dead-letters"]
     bench.tracer.stop()
@@ -273,9 +297,10 @@ def test_a_record_that_can_not_be_read_has_a_span_that_says_so_and_its_dead_lett
     assert attributes(span)["error.type"] == "not-json"
 
 
-@pytest.mark.usefixtures("collector")
-def test_a_message_that_waits_for_the_other_topic_is_taken_by_the_round_that_applies_it() -> None:
-    bench = Bench(SpanTracer(SETTINGS))
+def test_a_message_that_waits_for_the_other_topic_is_taken_by_the_round_that_applies_it(
+    span_tracer: MakeTracer,
+) -> None:
+    bench = Bench(span_tracer())
     bench.put(OUT, 0, [SAMPLED])
     assert bench.owner.decide(LogEnds(T0, {IN: 1, OUT: 1}), T0) is None
     bench.put(IN, MINUTE, [], contact="2")
@@ -284,9 +309,8 @@ def test_a_message_that_waits_for_the_other_topic_is_taken_by_the_round_that_app
     assert bench.commit().traced is UNTRACED  # it was taken once
 
 
-@pytest.mark.usefixtures("collector")
-def test_what_a_round_does_not_come_to_is_left_to_the_next_one() -> None:
-    bench = Bench(SpanTracer(SETTINGS), batch_records_max=1)
+def test_what_a_round_does_not_come_to_is_left_to_the_next_one(span_tracer: MakeTracer) -> None:
+    bench = Bench(span_tracer(), batch_records_max=1)
     for n in range(2):
         bench.put(IN, n, [SAMPLED], contact=str(n))
     for _ in range(2):
@@ -295,17 +319,18 @@ def test_what_a_round_does_not_come_to_is_left_to_the_next_one() -> None:
         assert "traceparent" in context_of(written(round_)["window-opened"][0])
 
 
-@pytest.mark.usefixtures("collector")
-def test_contexts_of_what_was_forgotten_go_with_it() -> None:
-    bench = Bench(SpanTracer(SETTINGS))
+def test_contexts_of_what_was_forgotten_go_with_it(span_tracer: MakeTracer) -> None:
+    bench = Bench(span_tracer())
     bench.put(IN, 0, [SAMPLED])
     bench.owner.stand_at((1, 0))
     bench.put(IN, DAY, [])
     assert bench.commit().traced is UNTRACED
 
 
-def test_a_round_that_failed_is_sent_as_failed_and_one_that_was_committed_is_not(collector: Collector) -> None:
-    bench = Bench(SpanTracer(SETTINGS))
+def test_a_round_that_failed_is_sent_as_failed_and_one_that_was_committed_is_not(
+    collector: Collector, span_tracer: MakeTracer
+) -> None:
+    bench = Bench(span_tracer())
     bench.put(IN, 0, [SAMPLED])
     bench.commit()
     bench.put(IN, SECOND, [SAMPLED])
@@ -318,19 +343,22 @@ def test_a_round_that_failed_is_sent_as_failed_and_one_that_was_committed_is_not
     assert len(collector.spans("commit")) == 1
 
 
-def test_a_round_that_is_not_over_sends_nothing_when_the_worker_stops(collector: Collector) -> None:
-    bench = Bench(SpanTracer(SETTINGS))
+def test_a_round_that_is_not_over_sends_nothing_when_the_worker_stops(
+    collector: Collector, span_tracer: MakeTracer
+) -> None:
+    bench = Bench(span_tracer())
     bench.put(IN, 0, [SAMPLED])
     bench.decide()
     bench.tracer.stop()
     assert collector.bodies == []
 
 
-@pytest.mark.usefixtures("collector")
-def test_beyond_the_limit_of_a_second_contexts_go_on_as_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_the_limit_of_a_second_contexts_go_on_as_they_came(
+    span_tracer: MakeTracer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(spans, "SPANS_A_SECOND_MAX", 2)
     monkeypatch.setattr(time, "monotonic", lambda: 100.0)
-    bench = Bench(SpanTracer(SETTINGS))
+    bench = Bench(span_tracer())
     for n in range(4):
         bench.put(IN, n, [SAMPLED], contact=str(n))
     round_ = bench.decide()
@@ -344,11 +372,11 @@ def test_beyond_the_limit_of_a_second_contexts_go_on_as_they_came(monkeypatch: p
 
 
 def test_the_environment_of_the_sdk_stands_over_our_names_and_its_sampler_is_obeyed(
-    collector: Collector, monkeypatch: pytest.MonkeyPatch
+    collector: Collector, span_tracer: MakeTracer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "windows")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")  # of commits, which have no parent
-    bench = Bench(SpanTracer(SETTINGS))
+    bench = Bench(span_tracer())
     bench.put(IN, 0, [SAMPLED])
     bench.commit()
     bench.tracer.stop()
@@ -359,10 +387,11 @@ def test_the_environment_of_the_sdk_stands_over_our_names_and_its_sampler_is_obe
 def test_a_collector_that_does_not_answer_is_not_waited_for_at_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "100")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
         monkeypatch.setattr(spans, "FLUSH_S", 0.2)
         bench = Bench(SpanTracer(SETTINGS))
         bench.put(IN, 0, [SAMPLED])
         bench.commit()
         bench.tracer.stop()
-        assert "last spans" in {it.name for it in threading.enumerate()}  # it is still at it, and we are not
+        (at_it,) = (it for it in threading.enumerate() if it.name == "last spans")  # it is, and we are not
+        at_it.join()

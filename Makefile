@@ -65,7 +65,7 @@ test-sim: setup  ## Histories in a simulated cluster: SEED=1 HISTORIES=1000
 test-mutants: setup  ## Our code with one guard taken out at a time: the tests that must notice, those on a broker too
 	@$(BIN)/python -m pytest tests/mutants tests/sim -k 'guard or taken' --timeout 0 $(ARGS)
 
-test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; MINUTES=0 is short, four at a time; the record goes to RESULTS=.janela/chaos
+test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; MINUTES=0 is short; on a cluster of yours with CLUSTER=janela.toml; the record goes to RESULTS=.janela/chaos
 	@MINUTES=$(MINUTES) RESULTS=$(RESULTS) $(if $(filter command line environment,$(origin SEED)),SEED=$(SEED)) \
 	    $(BIN)/python -m pytest -m chaos --timeout 0 $(if $(filter 0,$(MINUTES)),$(AT_ONCE)) $(ARGS)
 

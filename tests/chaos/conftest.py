@@ -19,11 +19,12 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from processor.access import Access
 from processor.embedded.jars import locked_jars
 from processor.settings import Settings
 from tests.bench.report import machine
 from tests.chaos.harness import SESSION_S, commit
-from tests.chaos.trial import MINUTES, PROOF, SEED, Trial
+from tests.chaos.trial import CLUSTER, MINUTES, PROOF, SEED, Trial
 from tests.kafka import Kafka
 
 RESULTS: Final = os.environ.get("RESULTS", "")
@@ -86,10 +87,19 @@ def trial(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.fixture
-def settings(kafka: Kafka, topic_prefix: str) -> Settings:
+def access(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Say how to reach a trial's cluster: the user's, else the run's; a file with brokers of its own says it anew."""
+    if CLUSTER:
+        return Settings.load(CLUSTER).model_dump(include=set(Access.model_fields), exclude_unset=True)
+    kafka: Kafka = request.getfixturevalue("kafka")
+    return {"bootstrap_servers": kafka.bootstrap_servers}
+
+
+@pytest.fixture
+def settings(access: dict[str, Any], topic_prefix: str) -> Settings:
     """Small batches: a worker needs seconds for the backlog, and is hardly ever outside of a transaction."""
     return Settings(
-        bootstrap_servers=kafka.bootstrap_servers,
+        **access,
         app_id=f"{topic_prefix}janela",
         topic_prefix=topic_prefix,
         partitions=4,

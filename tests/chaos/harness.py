@@ -28,6 +28,7 @@ from processor import topics
 from processor.audit.findings import OUTPUTS
 from processor.settings import Settings
 from tests.chaos.backlog import Wanted
+from tests.chaos.trial import CLUSTER
 
 if TYPE_CHECKING:
     from tests.chaos.reader import Reader
@@ -158,6 +159,8 @@ class Stage:
             for worker in stage.workers:
                 worker.kill()
             await stage.beside.aclose()
+            if CLUSTER:
+                await stage._clear()
             await stage._admin.close()
             await stage._all.stop()
             await stage._committed.stop()
@@ -300,6 +303,11 @@ class Stage:
             waited_s = time.monotonic() - began_s
             assert waited_s < within_s, f"not within {within_s:g} s: {what}"
             await asyncio.sleep(POLL_S)
+
+    async def _clear(self) -> None:
+        """Delete its topics, and those that Faust made for itself: all begin with the prefix. Offsets expire alone."""
+        made = [name for name in await self._admin.list_topics() if name.startswith(self.settings.topic_prefix)]
+        await self._admin.delete_topics(made)
 
     async def _has_coordinator(self) -> bool:
         await self._admin.find_coordinator(self.settings.app_id)  # its question makes Kafka's own topic

@@ -51,6 +51,12 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[EmbeddedKafka]:
         yield kafka
 
 
+@pytest.fixture
+def access(kafka: EmbeddedKafka) -> dict[str, Any]:
+    """Reach that one, wherever others go."""
+    return {"bootstrap_servers": kafka.bootstrap_servers}
+
+
 class Service:
     """A cluster and what works on it, for one trial."""
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 
 from processor.audit.reading import verify
 from processor.settings import Settings
@@ -90,7 +90,7 @@ def bitten(record: bytes, chance: random.Random) -> bytes:
 async def put(stage: Stage, place: Place, value: bytes) -> int:
     """Write a state record by hand, and give its offset."""
     tp, key = place
-    producer = AIOKafkaProducer(bootstrap_servers=stage.settings.bootstrap_servers)
+    producer = stage.settings.connection.producer()
     await producer.start()
     try:
         written = await producer.send_and_wait(tp.topic, value, key=key, partition=tp.partition)

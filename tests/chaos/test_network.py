@@ -95,6 +95,12 @@ def kafka(broker: Broker) -> EmbeddedKafka:
 
 
 @pytest.fixture
+def access(kafka: EmbeddedKafka) -> dict[str, Any]:
+    """Reach that one, wherever others go."""
+    return {"bootstrap_servers": kafka.bootstrap_servers}
+
+
+@pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Let transactions time out soon: a worker must not wait long before it gives up."""
     return settings.model_copy(update={"transaction_timeout_ms": TRANSACTION_S * 1000})

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from processor.settings import Settings
@@ -19,7 +19,7 @@ WITHIN_S = 30
 async def put(stage: Stage, *sequences: int) -> TopicPartition:
     """Write outputs with these numbers on one partition, as a worker would not."""
     tp = TopicPartition(stage.names["window-opened"], 0)
-    producer = AIOKafkaProducer(bootstrap_servers=stage.settings.bootstrap_servers)
+    producer = stage.settings.connection.producer()
     await producer.start()
     try:
         for sequence in sequences:

@@ -14,6 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
 from processor import contract, topics
+from processor.access import Access
 from processor.audit.reading import verify
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
@@ -66,7 +67,8 @@ async def test_an_output_that_a_worker_has_no_right_to_write_is_not_committed_pa
         "allow.everyone.if.no.acl.found": "true",
     }
     with EmbeddedKafka(props=props) as guarded:
-        there = settings.model_copy(update={"bootstrap_servers": guarded.bootstrap_servers})
+        trials = settings.model_dump(exclude=set(Access.model_fields), exclude_unset=True)
+        there = Settings(bootstrap_servers=guarded.bootstrap_servers, **trials)
         async with Stage.open(there, tmp_path) as stage:
             reason = "TopicAuthorizationFailed"
             await refused_and_mended(stage, trial, "output not allowed", reason, forbid, permit, is_seen_at_start=True)
@@ -146,7 +148,7 @@ def last_line(worker: Worker, event: str) -> str:
 @asynccontextmanager
 async def operator(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     """Connect as an operator."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    admin = settings.connection.admin()
     await admin.start()
     try:
         yield admin

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from processor.audit.reading import verify
 from processor.settings import Settings
@@ -45,9 +44,7 @@ async def test_what_producers_abort_and_what_is_of_the_year_2099_changes_nothing
     async with Stage.open(settings, tmp_path) as stage:
         await Reader.along(stage)
         worker = stage.worker("w0", batch_records_max=20)
-        platform = AIOKafkaProducer(
-            bootstrap_servers=settings.bootstrap_servers, transactional_id=f"{settings.topic_prefix}platform"
-        )
+        platform = settings.connection.producer(transactional_id=f"{settings.topic_prefix}platform")
         await platform.start()
         for begin in range(0, last, PART):
             part = records[begin : min(begin + PART, last)]

@@ -2,6 +2,8 @@
 
 Without a word a trial is short, and another one each time. In the environment, SEED says which one it is, MINUTES for
 how long it goes on, and PROOF which share of the whole proof it does at least: 1 is what docs/proof.md is made from.
+CLUSTER is a settings file (`janela.toml`) that says how to reach a cluster, which then takes the place of the run's own
+Kafka, save where something befalls the brokers. Trials keep to topics under a prefix of their own, and delete them.
 """
 
 import itertools
@@ -21,6 +23,7 @@ MINUTES: Final = float(os.environ.get("MINUTES", "0"))
 PROOF: Final = float(os.environ.get("PROOF", "0"))
 SEED: Final = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
 IS_LONG: Final = bool(MINUTES or PROOF)
+CLUSTER: Final = os.environ.get("CLUSTER", "")
 
 
 def asked(count: int, short: int = 1) -> int:

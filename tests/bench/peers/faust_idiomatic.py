@@ -30,6 +30,7 @@ names = topics.names(settings)
 app = faust.App(
     settings.app_id,
     broker=f"kafka://{settings.bootstrap_servers}",
+    broker_credentials=settings.connection.faust_credentials(),
     broker_client_id=f"{settings.app_id}-{settings.instance_id}",
     store="memory://",
     topic_partitions=settings.partitions,

@@ -77,7 +77,7 @@ class FetchedRecords:
     def __init__(self, data: bytes) -> None:
         """Take the answer's bytes, of which the last batch may be cut off."""
         self.is_patient = False
-        self._data, self._at = data, 0
+        self._data, self._at, self._passed = data, 0, 0
         self._given = MemoryRecords(data)
         self._ready: deque[_Batch] = deque()
         self._large: _Large | None = None
@@ -128,7 +128,7 @@ class FetchedRecords:
         while True:
             given, data = self._next()
             if not given.validate_crc():
-                raise CorruptRecordException(f"checksum of the batch at {given.base_offset}")
+                _corrupt("a batch is not what its checksum says")
             unread = pieces(given.compression_type, bytes(data[_HEADER_BYTES:]))
             first = list(_up_to(unread, PLAIN_BYTES_MAX))
             size = sum(map(len, first))
@@ -151,7 +151,12 @@ class FetchedRecords:
         at = self._at
         size = _LENGTH_ENDS + int.from_bytes(self._data[at + _LENGTH_AT : at + _LENGTH_ENDS], "big")
         self._at = at + size
-        return self._given.next_batch(), memoryview(self._data)[at : at + size]
+        given = self._given.next_batch()
+        if given.magic >= _MAGIC:  # no checksum is of where a batch begins
+            if given.base_offset < self._passed:
+                _corrupt(f"a batch begins at {given.base_offset}, before the last one has ended")
+            self._passed = given.next_offset
+        return given, memoryview(self._data)[at : at + size]
 
 
 class _Batch:
@@ -341,4 +346,4 @@ class _Stream:
 
 
 def _corrupt(why: str) -> NoReturn:
-    raise CorruptRecordException(f"a batch is not whole: {why}")
+    raise CorruptRecordException(f"the log is damaged: {why}")

@@ -16,7 +16,7 @@ from typing import Any, Final
 from aiokafka import ConsumerRecord
 from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 
 from processor.kafka.fetched import FetchedRecords
 from processor.kafka.stopping import StoppableFetcher
@@ -61,7 +61,18 @@ class PatientResult(aiokafka_fetcher.FetchResult):
     """Set once another thread is in `expand` for it, until somebody asks after that has ended."""
 
     def getall(self, max_records: int | None = None) -> list[Any]:
-        """Give what is expanded, and have the next expanded where nothing is."""
+        """Give what is expanded, and have the next expanded where nothing is.
+
+        Raises:
+            CorruptRecordException: What comes next was damaged where it lies; the message says where that is.
+        """
+        try:
+            return self._getall(max_records)
+        except CorruptRecordException as error:
+            (topic, partition), offset = self._topic_partition, self._partition_records.next_fetch_offset
+            raise CorruptRecordException(f"{topic}, partition {partition}, offset {offset}: {error.args[0]}") from None
+
+    def _getall(self, max_records: int | None) -> list[Any]:
         while (parts := self._partition_records) is not None and self.check_assignment(self._topic_partition):
             if not self._is_through(parts):
                 return []

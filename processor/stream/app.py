@@ -8,10 +8,10 @@ import mode
 from faust.types import TP
 
 from processor.logs import logging_config
+from processor.preflight import refusals
 from processor.settings import Settings, SettingsError
 from processor.stream import store, transport
 from processor.stream.engine import Engine
-from processor.stream.preflight import refusals
 from processor.stream.watcher import Watcher
 
 

@@ -26,7 +26,7 @@ from processor.kafka.producer import Committed
 from processor.kafka.protocol import Membership
 from processor.stream.loop import TransactionLoop
 from processor.stream.owner import Owner
-from processor.stream.restore import RestoredState, Restorer
+from processor.stream.restore import RestoredState, Restorer, fill
 from processor.stream.transport import Carrier
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Assignment:
                 if await engine.producer.committed(topics, [partition], partial(self._on_stalled, [partition])):
                     raise IllegalGenerationError(f"another worker has begun partition {partition} meanwhile")
                 raise self._lost_offsets({}, [TopicPartition(topic, partition) for topic in topics], there)
-            self._publish(self._owner(partition, progress, state), positions)
+            self._publish(await self._owner(partition, progress, state), positions)
         engine.on_restored(time.monotonic() - self.began_s)
         log.info("stream.restored", generation=self.membership.generation, partitions=len(starting))
 
@@ -183,7 +183,7 @@ class Assignment:
             " (some events may be repeated, with the same ids)"
         )
 
-    def _owner(self, partition: int, progress: Progress | None, state: RestoredState) -> Owner:
+    async def _owner(self, partition: int, progress: Progress | None, state: RestoredState) -> Owner:
         engine = self._engine
         owner = Owner(partition, engine.settings, engine.policy, engine.names, engine.tracer)
         clock_ms = 0
@@ -192,7 +192,7 @@ class Assignment:
         elif state.windows:  # the offsets were lost: go on after whatever was numbered, and fire nothing twice
             clock_ms = max(window.closed_at or window.last_inbound_at for window in state.windows.values())
             owner.sequence = engine.clock.now_ms() * 1000
-        owner.core.restore(clock_ms, state.windows.items(), state.consents.items())
+        await fill(owner.core, clock_ms, state)
         return owner
 
     def _publish(self, owner: Owner, positions: tuple[int, int]) -> None:

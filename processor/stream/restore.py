@@ -8,14 +8,17 @@ so after half a second it is ended in that worker's name, unless the worker is s
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CorruptRecordException
 
 from processor.codec.state import StateError, decode_consents, decode_window
 from processor.core.consent import Consents
+from processor.core.partition import Partition
 from processor.core.window import Window
 from processor.failpoints import failpoint, restore_moved
 from processor.kafka.connection import Connection
@@ -26,6 +29,7 @@ log = structlog.get_logger(__name__)
 _AT_ONCE = 4  # partitions read side by side: the first ones are ready while the last ones wait
 _RECORDS_AT_ONCE = 4000  # some 10 ms of work between two waits, so that owners at work and heartbeats go on
 _STALLED_S = 0.5
+_UNREADABLE = 120  # times stalled where more is to be read: a minute, longer than a request may take
 _FETCH_WAIT_MS = 20  # a fetch under way must come back before the next partitions are fetched: by default half a second
 
 
@@ -42,21 +46,14 @@ class RestoredState:
         self.records = 0
 
 
+@dataclass(frozen=True)
 class Restorer:
     """Reads state topics; `end_open_transaction` frees a partition that a dead worker's transaction holds."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        names: dict[str, str],
-        log_reader: LogReader,
-        end_open_transaction: Callable[[int], Awaitable[None]],
-    ) -> None:
-        """Take where to read, and how to free a partition."""
-        self._connection = connection
-        self._window_state, self._consent_state = names["window-state"], names["consent-state"]
-        self._log_reader = log_reader
-        self._end_open_transaction = end_open_transaction
+    connection: Connection
+    names: dict[str, str]
+    log_reader: LogReader
+    end_open_transaction: Callable[[int], Awaitable[None]]
 
     async def restore(
         self, partitions: list[int], on_read: Callable[[int, int], None] = lambda _partition, _records: None
@@ -66,7 +63,7 @@ class Restorer:
         Raises:
             RestoreError: A record can't be read.
         """
-        consumer = self._connection.consumer(
+        consumer = self.connection.consumer(
             isolation_level="read_committed", max_partition_fetch_bytes=4 * 1024 * 1024, enable_auto_commit=False,
             fetch_max_wait_ms=_FETCH_WAIT_MS, auto_offset_reset="none",
         )  # fmt: skip
@@ -76,17 +73,19 @@ class Restorer:
             while at_once := list(islice(waiting, _AT_ONCE)):
                 async for partition, state in self._read(consumer, at_once, on_read):
                     yield partition, state
+        except CorruptRecordException as error:
+            raise RestoreError(error.args[0]) from None
         finally:
             await consumer.stop()
 
     async def _read(
         self, consumer: AIOKafkaConsumer, partitions: list[int], on_read: Callable[[int, int], None]
     ) -> AsyncIterator[tuple[int, RestoredState]]:
-        topics = (self._window_state, self._consent_state)
+        topics = (self.names["window-state"], self.names["consent-state"])
         tps = {partition: [TopicPartition(topic, partition) for topic in topics] for partition in partitions}
         every = [tp for pair in tps.values() for tp in pair]
-        ends = (await self._log_reader.ends(every)).offsets
-        starts = await self._log_reader.starts(every)
+        ends = (await self.log_reader.ends(every)).offsets
+        starts = await self.log_reader.starts(every)
         consumer.assign(every)
         for tp, start in starts.items():
             consumer.seek(tp, start)
@@ -94,34 +93,38 @@ class Restorer:
         raw: dict[TopicPartition, dict[bytes, tuple[int, bytes]]] = {tp: {} for tp in every}
         states = {partition: RestoredState() for partition in partitions}
         moved_at_s, freed = dict.fromkeys(partitions, time.monotonic()), set[int]()
-        stood_at = dict.fromkeys(partitions, 0)
+        stood_at, stalled = dict.fromkeys(partitions, 0), dict.fromkeys(partitions, 0)
         while True:
             for partition in list(states):
                 positions = {tp: await consumer.position(tp) for tp in tps[partition]}
                 behind = [tp for tp, position in positions.items() if position < ends[tp]]
                 stands_at = sum(positions.values())
                 restore_moved(stood_at[partition], stands_at, sum(ends[tp] for tp in positions))
-                stood_at[partition] = stands_at
+                if stands_at > stood_at[partition]:
+                    stood_at[partition], moved_at_s[partition], stalled[partition] = stands_at, time.monotonic(), 0
                 if not behind:
                     state = states.pop(partition)
                     failpoint("restore-read")
                     await _decode(raw, tps[partition], state)
                     failpoint("restore-decoded")
                     yield partition, state
-                elif time.monotonic() - moved_at_s[partition] > _STALLED_S and partition not in freed:
+                elif time.monotonic() - moved_at_s[partition] > _STALLED_S:
                     moved_at_s[partition] = time.monotonic()
-                    stable = await self._log_reader.stable_ends(behind)
-                    if all(stable[tp] <= positions[tp] for tp in behind):
+                    stable = await self.log_reader.stable_ends(behind)
+                    unread = [_place(tp, positions[tp]) for tp in behind if positions[tp] < stable[tp]]
+                    stalled[partition] += bool(unread)
+                    if stalled[partition] > _UNREADABLE:
+                        raise RestoreError(f"{unread[0]}: there is more, and nothing that can be read comes")
+                    if not unread and partition not in freed:
                         freed.add(partition)  # it stands at the end of what is stable: a transaction is open
-                        await self._end_open_transaction(partition)
+                        await self.end_open_transaction(partition)
             if not states:
                 return
             # not of those that are complete: their owners are at work by now, and write
-            unread = [tp for partition in states for tp in tps[partition]]
-            fetched = await consumer.getmany(*unread, timeout_ms=100, max_records=_RECORDS_AT_ONCE)
+            incomplete = [tp for partition in states for tp in tps[partition]]
+            fetched = await consumer.getmany(*incomplete, timeout_ms=100, max_records=_RECORDS_AT_ONCE)
             for tp, records in fetched.items():
                 _keep_newest(raw[tp], records)
-                moved_at_s[tp.partition] = time.monotonic()
                 states[tp.partition].records += len(records)
                 on_read(tp.partition, states[tp.partition].records)
 
@@ -137,12 +140,9 @@ def _keep_newest(newest: dict[bytes, tuple[int, bytes]], records: list[Any]) -> 
 async def _decode(
     raw: dict[TopicPartition, dict[bytes, tuple[int, bytes]]], tps: list[TopicPartition], state: RestoredState
 ) -> None:
-    window_tp, consent_tp = tps
-    kinds: tuple[tuple[TopicPartition, Callable[[bytes], Any], dict[bytes, Any]], ...] = (
-        (window_tp, decode_window, state.windows),
-        (consent_tp, decode_consents, state.consents),
-    )
-    for tp, decode, target in kinds:
+    decodes: tuple[Callable[[bytes], Any], ...] = decode_window, decode_consents
+    targets: tuple[dict[bytes, Any], ...] = state.windows, state.consents
+    for tp, decode, target in zip(tps, decodes, targets, strict=True):
         found = raw.pop(tp)
         while found:
             for _ in range(min(len(found), _RECORDS_AT_ONCE)):
@@ -150,5 +150,18 @@ async def _decode(
                 try:
                     target[key] = decode(value)
                 except StateError as error:
-                    raise RestoreError(f"{tp.topic}, partition {tp.partition}, offset {offset}: {error}") from None
+                    raise RestoreError(f"{_place(tp, offset)}: {error}") from None
             await asyncio.sleep(0)
+
+
+async def fill(partition: Partition, clock_ms: int, state: RestoredState) -> None:
+    """Put a state into a partition whose clock stands at `clock_ms`, in parts between which others have their turn."""
+    windows = iter(state.windows.items())
+    while part := list(islice(windows, _RECORDS_AT_ONCE)):
+        partition.restore(clock_ms, part, ())
+        await asyncio.sleep(0)
+    partition.restore(clock_ms, (), state.consents.items())
+
+
+def _place(tp: TopicPartition, offset: int) -> str:
+    return f"{tp.topic}, partition {tp.partition}, offset {offset}"

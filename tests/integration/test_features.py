@@ -19,9 +19,9 @@ from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int8, 
 from processor import features, topics
 from processor.embedded import EmbeddedKafka
 from processor.kafka.protocol import ExactRequest
+from processor.preflight import refusals
 from processor.settings import Settings
 from processor.stream.engine import EXIT_REFUSED
-from processor.stream.preflight import refusals
 from tests.chaos.harness import Worker, environment, patience
 from tests.verbs import janela
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from processor import acls, features, rights
+from processor.preflight import refusals
 from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED, EXIT_REFUSED
-from processor.stream.preflight import refusals
 from tests.certificates import Authority
 from tests.chaos.harness import Stage, Worker, environment, patience
 from tests.secured import NOBODY, WORKER, Cluster, records, token_endpoint, token_of

@@ -423,7 +423,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a cluster that was never raised to transactions of version 2 is worked on",
-        "processor/stream/preflight.py",
+        "processor/preflight.py",
         "topics.errors(await features.problems(settings)) or await",
         "await",
         "tests/integration/test_features.py::"

@@ -3,6 +3,7 @@
 import hashlib
 import random
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -163,3 +164,26 @@ def test_an_unknown_codec_and_a_snappy_block_that_boasts_are_refused() -> None:
 def test_no_record_that_the_settings_may_allow_goes_unread() -> None:
     assert fetched.KEPT_BYTES_MAX > RECORD_BYTES_LIMIT
     assert expansion.PIECE_BYTES <= fetched.PLAIN_BYTES_MAX
+
+
+@pytest.mark.parametrize("codec", ["", *CODECS])
+def test_no_bit_that_changed_where_a_batch_lies_changes_or_skips_a_record(codec: str) -> None:
+    """Its checksum leaves out where it begins and how long it is; that shows in what stands before and after it."""
+    plain = [batch(rows(n, 20), first_offset=20 * n) for n in range(3)]
+    number, compress = CODECS.get(codec, (0, bytes))
+    first, second, third = (compressed(it, number, compress) if codec else it for it in plain)
+    wanted = [told(record) for part in plain for record in DefaultRecordBatch(part)]
+    seen = Counter[str]()
+    for place in [*range(HEADER_BYTES), *range(HEADER_BYTES, len(second), 97)]:
+        for bit in range(8):
+            bitten = bytearray(second)
+            bitten[place] ^= 1 << bit
+            found = []
+            try:
+                found = [told(record) for record in read(first + bitten + third)]
+            except (CorruptRecordException, AssertionError):
+                seen["refused"] += 1
+            else:
+                seen["ends before it" if len(found) == 20 else "harmless"] += 1
+                assert found in (wanted, wanted[:20]), (place, bit)
+    assert set(seen) == {"refused", "ends before it", "harmless"}, seen

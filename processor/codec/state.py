@@ -13,7 +13,8 @@ from processor.codec.outputs import sequence_text
 from processor.core.consent import Consents, Register
 from processor.core.window import Window
 
-VERSION: Final = 1
+VERSIONS: Final = (1,)
+"""Those that are read; the last one is written."""
 
 
 class StateError(ValueError):
@@ -59,7 +60,7 @@ def encode_window(window: Window, sequence: int) -> bytes:
     """Write a window as its state record; `sequence` is the record's number among the partition's outputs."""
     return _encode(
         _WindowRecord(
-            VERSION,
+            VERSIONS[-1],
             window.status,
             window.opened_at,
             window.expires_at,
@@ -93,7 +94,7 @@ def decode_window(value: bytes) -> Window:
 
 def encode_consents(consents: Consents) -> bytes:
     """Write both registers of a contact."""
-    return _encode(_ConsentRecord(VERSION, _register(consents.marketing), _register(consents.all)))
+    return _encode(_ConsentRecord(VERSIONS[-1], _register(consents.marketing), _register(consents.all)))
 
 
 def decode_consents(value: bytes) -> Consents:
@@ -119,6 +120,6 @@ def _checked(decode: Callable[[bytes], _Record], value: bytes) -> _Record:
         record = decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise StateError(unquoted(error)) from None
-    if record.v != VERSION:
-        raise StateError(f"found version {record.v}, this worker knows {VERSION}")
+    if record.v not in VERSIONS:
+        raise StateError(f"found version {record.v}, this worker knows {', '.join(map(str, VERSIONS))}")
     return record

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from processor.codec.state import (
-    VERSION,
+    VERSIONS,
     StateError,
     decode_consents,
     decode_window,
@@ -189,7 +189,7 @@ def test_a_refusal_quotes_nothing_of_a_damaged_record(decode: Callable[[bytes], 
 
 @pytest.mark.parametrize("version", [0, 2, 999])
 def test_a_version_that_this_worker_does_not_know_is_refused_and_named(version: int) -> None:
-    assert VERSION == 1
+    assert VERSIONS == (1,)
     for decode, value in (
         (decode_window, encode_window(WINDOWS[0], 7)),
         (decode_consents, encode_consents(ALL_CONSENTS[4])),

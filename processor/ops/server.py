@@ -10,6 +10,8 @@ nobody else.
 
 import asyncio
 import threading
+from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -18,6 +20,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 if TYPE_CHECKING:
     from processor.ops.instruments import Instruments
 
+CONNECTIONS_MAX: Final = 100
+"""Those that have so many newer ones after them end: slow ones must neither use up the process's descriptors nor keep a
+probe out."""
 KEEP_ALIVE_S: Final = 15
 HEADER_BYTES_MAX: Final = 4096
 
@@ -30,6 +35,7 @@ class OpsServer:
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         self._instruments = instruments
+        self._newest: deque[web.RequestHandler] = deque()
         self._tried = threading.Event()
         self._error: OSError | None = None
 
@@ -56,13 +62,22 @@ class OpsServer:
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE_S, max_field_size=HEADER_BYTES_MAX)
         try:
             await runner.setup()
-            await web.TCPSite(runner, self._host, self._port).start()
+            listen = asyncio.get_running_loop().create_server
+            await listen(partial(self._handler, runner), self._host, self._port)
         except OSError as error:
             self._error = error
             return
         finally:
             self._tried.set()
         await asyncio.Event().wait()
+
+    def _handler(self, runner: web.AppRunner) -> web.RequestHandler:
+        assert runner.server is not None  # it is set up
+        handler = runner.server()
+        self._newest.append(handler)
+        if len(self._newest) > CONNECTIONS_MAX:
+            self._newest.popleft().force_close()
+        return handler
 
     async def _livez(self, _: web.Request) -> web.Response:
         return _answer(self._instruments.dead())

@@ -8,11 +8,14 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import product
 from pathlib import Path
 
 import pytest
 
+from processor.embedded.ports import HOST, PortChooser
 from tests.bench.clients import loading, receiving, result
 from tests.bench.report import Figures, load, tell
 from tests.bench.scene import opened, progress, size
@@ -24,6 +27,8 @@ WARM_UP_S = 5
 SECONDS = WARM_UP_S + size("SECONDS", 20)
 RATES = [int(rate) for rate in os.environ.get("BENCH_RATES", "2000,10000").split(",")]
 PARTITIONS = [4, 12]
+SLOW_CONNECTIONS = size("SLOW_CONNECTIONS", 1_000)
+SLOW_ROUNDS = size("SLOW_ROUNDS", 3)
 
 
 async def test_every_event_of_open_loop_traffic_comes_out_once_and_in_time_to_be_measured(
@@ -36,15 +41,52 @@ async def test_every_event_of_open_loop_traffic_comes_out_once_and_in_time_to_be
     tell(f"Latency, wall clock, one worker, {SECONDS - WARM_UP_S} s after {WARM_UP_S} s to warm up", *cases)
 
 
-async def _measured(kafka: Kafka, prefix: str, folder: Path, rate: int, partitions: int) -> Figures:
-    events = rate * SECONDS
+async def test_what_slow_connections_to_a_worker_cost_its_events_is_measured_by_turns(
+    kafka: Kafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    """The bar is that a thousand of them raise the 99th percentile by 20 % at most."""
+    cases = [
+        await _measured(kafka, f"{topic_prefix}{n}.{connections}.", tmp_path, RATES[0], PARTITIONS[0], connections)
+        for n, connections in product(range(SLOW_ROUNDS), (0, SLOW_CONNECTIONS))
+    ]
+    tell(f"Latency beside connections that send a byte a second to a worker's address, {SLOW_ROUNDS} rounds", *cases)
+
+
+@asynccontextmanager
+async def _slow(address: str, connections: int) -> AsyncIterator[None]:
+    """Hold connections on which a request for the metrics never comes to its end."""
+
+    async def trickle() -> None:
+        while True:
+            for _, writer in links:
+                writer.write(b"a")
+            await asyncio.sleep(1)
+
+    host, _, port = address.rpartition(":")
+    links = [await asyncio.open_connection(host, int(port)) for _ in range(connections)]
+    for _, writer in links:
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: ")
+    trickling = asyncio.create_task(trickle())
+    try:
+        yield
+    finally:
+        trickling.cancel()
+        for _, writer in links:
+            writer.close()
+
+
+async def _measured(
+    kafka: Kafka, prefix: str, folder: Path, rate: int, partitions: int, connections: int = 0
+) -> Figures:
+    events, address = rate * SECONDS, f"{HOST}:{PortChooser().rather(0)}"
     async with opened(kafka, prefix, folder, partitions=partitions, clock="live") as bench:
-        worker = bench.worker("w1")
+        worker = bench.worker("w1", ops_address=address)
         await bench.at_work(worker)
         outputs = ("window-opened", "send-accepted", "send-rejected")
         async with receiving(bench, *outputs, wanted=events, warm_up_s=WARM_UP_S) as receiver:
             load_before, cpu_before_s, began_s = load(), worker.cpu_s(), time.monotonic()
             async with (
+                _slow(address, connections),
                 loading(bench, rate, SECONDS) as loader,
                 progress(f"{partitions} partitions, {rate:,} events/s", events),
             ):
@@ -57,6 +99,7 @@ async def _measured(kafka: Kafka, prefix: str, folder: Path, rate: int, partitio
     return {
         "partitions": partitions,
         "events/s": rate,
+        "slow connections": connections,
         "p50, ms": came.delays.p50,
         "p90, ms": came.delays.p90,
         "p99, ms": came.delays.p99,

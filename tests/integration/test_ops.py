@@ -6,12 +6,14 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from processor.ops.server import CONNECTIONS_MAX
 from processor.settings import Settings
 from processor.stream.engine import EXIT_REFUSED
 from tests.chaos.backlog import HOUR_MS, backlog
@@ -158,6 +160,11 @@ async def test_slow_clients_keep_nobody_from_asking(settings: Settings, tmp_path
         assert (await asked(address, "/readyz"))[0] == 200
         assert await asked(address, "/livez") == (200, "ok\n")
         assert (await asked(address, "/elsewhere"))[0] == 404
+        older, newest = slow[:-CONNECTIONS_MAX], slow[10 - CONNECTIONS_MAX :]
+        for reader, _ in older:  # they have given way: descriptors are for Kafka, too
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        assert not any(reader.at_eof() for reader, _ in newest)
         for _, writer in slow:
             writer.close()
         await stopped(worker)

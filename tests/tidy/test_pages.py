@@ -28,6 +28,7 @@ NOT_RUN: Final = {
     "docker": "there is no container engine; tests/deploy reads the compose file by docker-compose",
     "kubectl": "there is no Kubernetes; tests/deploy holds what is applied to its types",
     "helm": "there is no Kubernetes; tests/deploy renders and lints the chart",
+    "kafka-console-producer.sh": "nor of this one; tests/integration/test_erasure.py writes what it writes",
     "kafka-features.sh": "the embedded Kafka has no jar of it; tests/integration/test_features.py sends what it sends",
 }
 """Programs whose commands no test runs, and why."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,47 @@ def test_a_signal_ends_it_with_a_summary_and_no_process_is_left(number: signal.S
     assert process.returncode == 0
     assert json.loads(out.splitlines()[-1])["kind"] == "summary"
     assert gone(started, 0)
+
+
+def test_in_a_terminal_it_draws_a_screen_and_ctrl_c_gives_the_terminal_back_with_a_summary() -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:  # the terminal's own process, in place of this one
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("JANELA_")}
+        environment |= {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "110", "LINES": "32"}
+        os.execve(sys.executable, [sys.executable, "-m", "processor", "up", "--port", "0"], environment)
+    drawn, wanted = b"", [re.compile(rb" %s +[\d,]+   \d\d:\d\d  55119\d" % kind.encode()) for kind in KINDS]
+    give_up_at = time.monotonic() + START_SECONDS + END_SECONDS
+    try:
+        while not all(kind.search(plain(drawn[-SCREENS:])) for kind in wanted):
+            assert time.monotonic() < give_up_at, plain(drawn[-SCREENS:])
+            drawn += os.read(terminal, 65_536)
+        for part in (b"open windows", b"next to end", b"Ctrl-C ends it"):
+            assert part in plain(drawn)
+        assert (drawn.count(ALTERNATE_SCREEN), drawn.count(SCREEN_AGAIN)) == (1, 0)
+        started = children(pid)
+        os.write(terminal, b"\x03")
+        after = b""
+        with suppress(OSError):  # at its end there is nobody on the other side
+            while part := os.read(terminal, 65_536):
+                after += part
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    screen, _, given_back = after.partition(SCREEN_AGAIN)
+    assert ALTERNATE_SCREEN not in screen
+    assert re.search(rb"events out +[\d,]{3,}", plain(given_back))
+    assert gone(started, END_SECONDS)
+
+
+SCREENS = 20_000
+"""Bytes of some screens."""
+ALTERNATE_SCREEN, SCREEN_AGAIN = b"\x1b[?1049h", b"\x1b[?1049l"
+
+
+def plain(drawn: bytes) -> bytes:
+    """Take the colours and movements out of what was written to a terminal."""
+    return re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", drawn)
 
 
 def test_a_signal_during_the_start_ends_it_too() -> None:

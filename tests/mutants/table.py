@@ -343,6 +343,20 @@ MUTANTS: Final = (
         SIMULATION,
     ),
     Mutant(
+        "what a damaged batch says it passes is passed over",
+        "processor/kafka/fetched.py",
+        "            if given.base_offset < self._passed:\n",
+        "            if False:\n",
+        "tests/unit/test_fetched.py::test_no_bit_that_changed_where_a_batch_lies_changes_or_skips_a_record",
+    ),
+    Mutant(
+        "damaged state is a reason to start once more",
+        "processor/stream/restore.py",
+        "        except CorruptRecordException as error:\n",
+        "        except ZeroDivisionError as error:\n",
+        "tests/integration/test_damaged_log.py::test_damage_on_a_brokers_disk_is_refused_by_its_place",
+    ),
+    Mutant(
         "an owner is at work before its state is complete",
         "processor/stream/restore.py",
         "                if not behind:\n",

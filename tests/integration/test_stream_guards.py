@@ -18,7 +18,7 @@ from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED, Engine
 from processor.stream.watchdog import EXIT_STUCK
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
-from tests.chaos.harness import Stage
+from tests.chaos.harness import INPUTS, Stage
 from tests.kafka import Kafka
 
 pytestmark = pytest.mark.timeout(240)
@@ -365,4 +365,46 @@ async def test_an_assignment_that_is_revoked_while_it_restores_leaves_nothing_be
         await stage.until_consumed(READY_S)
         verdict = await verify(settings)
     assert told()[:3] == ["stream.assigned", "stream.revoked", "stream.assigned"]
+    assert verdict.is_clean, verdict
+
+
+async def test_a_partition_that_stays_goes_on_while_another_one_is_restored(settings: Settings, tmp_path: Path) -> None:
+    async with Stage.open(settings, tmp_path) as stage:
+        (gate := tmp_path / "restore may go on").touch()
+        stays = stage.worker("stays", command=command(SLOW.replace("{gate}", str(gate))))
+        other = stage.worker("other")
+
+        async def places() -> list[set[int]]:
+            return [(await stage.partitions_of(worker))[1] for worker in (stays, other)]
+
+        async def lag() -> dict[int, int]:
+            ends, committed = await stage.ends(*INPUTS.values()), await stage.committed()
+            return {n: sum(ends[tp] - committed[tp] for tp in ends if tp.partition == n) for n in range(PARTITIONS)}
+
+        async def are_shared() -> bool:
+            return [len(found) for found in await places()] == [1, 1]
+
+        async def is_alone() -> bool:
+            return (await places())[0] == set(range(PARTITIONS))
+
+        async def is_at_its_end() -> bool:
+            return not (await lag())[kept]
+
+        await stage.preload(some(2000))
+        await stage.until("each has a partition", are_shared, READY_S)
+        await stage.until_consumed(READY_S)
+        ((kept,), (moved,)) = await places()
+        gate.unlink()
+        other.kill()
+        await stage.evict(other)
+        await stage.until("one has both", is_alone, READY_S)
+        end_ms = time.time_ns() // 1_000_000 - HOUR_MS // 2
+        await stage.preload(backlog(12, 2000, 100, PARTITIONS, end_ms, 0.01, first=2000))
+        lay = await lag()
+        assert min(lay.values()) > 500
+        await stage.until("the one that stayed is read to its end", is_at_its_end, READY_S)
+        assert (await lag())[moved] == lay[moved]
+        gate.touch()
+        await stage.until_consumed(READY_S)
+        verdict = await verify(settings)
     assert verdict.is_clean, verdict

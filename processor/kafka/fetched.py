@@ -37,7 +37,7 @@ EXPAND_S: Final = 0.1
 """How long one call of `expand` goes on, so that partitions take turns."""
 
 _HEADER_BYTES: Final = 61
-_LENGTH_AT, _LENGTH_ENDS, _ATTRIBUTES_AT = 8, 12, 21
+_LENGTH_AT, _LENGTH_ENDS, _MAGIC_AT, _ATTRIBUTES_AT, _LAST_AT = 8, 12, 16, 21, 23
 _TIMES: Final = struct.Struct(">qq")
 _TIMES_AT, _COUNT_AT = 27, 57
 _CODEC, _LOG_APPEND_TIME = 0x07, 0x08
@@ -77,7 +77,8 @@ class FetchedRecords:
     def __init__(self, data: bytes) -> None:
         """Take the answer's bytes, of which the last batch may be cut off."""
         self.is_patient = False
-        self._data, self._at, self._passed = data, 0, 0
+        self._data, self._at = data, 0
+        self._damage = _overlap(data)
         self._given = MemoryRecords(data)
         self._ready: deque[_Batch] = deque()
         self._large: _Large | None = None
@@ -97,7 +98,7 @@ class FetchedRecords:
         if self._ready:
             return self._ready.popleft()
         given, data = self._next()
-        return _Batch(given, data) if given.magic >= _MAGIC else given
+        return _Batch(given, data) if data[_MAGIC_AT] >= _MAGIC else given
 
     @property
     def waits(self) -> bool:
@@ -128,7 +129,7 @@ class FetchedRecords:
         while True:
             given, data = self._next()
             if not given.validate_crc():
-                _corrupt("a batch is not what its checksum says")
+                _corrupt(f"the batch at {given.base_offset} is not what its checksum says")
             unread = pieces(given.compression_type, bytes(data[_HEADER_BYTES:]))
             first = list(_up_to(unread, PLAIN_BYTES_MAX))
             size = sum(map(len, first))
@@ -144,19 +145,29 @@ class FetchedRecords:
 
     def _codec(self) -> int:
         """Give the codec of the batch that comes next; 0 where it is not compressed, or older than Kafka 0.11."""
-        magic, attributes = self._data[self._at + 16], self._data[self._at + _ATTRIBUTES_AT + 1]
+        magic, attributes = self._data[self._at + _MAGIC_AT], self._data[self._at + _ATTRIBUTES_AT + 1]
         return attributes & _CODEC if magic >= _MAGIC else 0
 
     def _next(self) -> tuple[Any, memoryview]:
+        if self._damage:
+            _corrupt(self._damage)
         at = self._at
         size = _LENGTH_ENDS + int.from_bytes(self._data[at + _LENGTH_AT : at + _LENGTH_ENDS], "big")
         self._at = at + size
-        given = self._given.next_batch()
-        if given.magic >= _MAGIC:  # no checksum is of where a batch begins
-            if given.base_offset < self._passed:
-                _corrupt(f"a batch begins at {given.base_offset}, before the last one has ended")
-            self._passed = given.next_offset
-        return given, memoryview(self._data)[at : at + size]
+        return self._given.next_batch(), memoryview(self._data)[at : at + size]
+
+
+def _overlap(data: bytes) -> str:
+    """Say where a batch begins before the one before it has ended: no checksum is of where a batch begins."""
+    at, passed = 0, 0
+    while at + _HEADER_BYTES <= len(data):
+        if data[at + _MAGIC_AT] >= _MAGIC:
+            begin = int.from_bytes(data[at : at + _LENGTH_AT], "big")
+            if begin < passed:
+                return f"a batch up to {passed - 1} is followed by one that begins at {begin}"
+            passed = begin + int.from_bytes(data[at + _LAST_AT : at + _LAST_AT + 4], "big") + 1
+        at += _LENGTH_ENDS + int.from_bytes(data[at + _LENGTH_AT : at + _LENGTH_ENDS], "big")
+    return ""
 
 
 class _Batch:

@@ -90,7 +90,7 @@ class PatientResult(aiokafka_fetcher.FetchResult):
         if self.expansion is not None:
             if not self.expansion.done():
                 return False
-            self.expansion.result()
+            self.expansion.result()  # what was raised there is raised again each time: it must not be passed over
             self.expansion = None
         if not parts._records.waits:
             return True

@@ -121,7 +121,7 @@ class Metrics:
         Counter,
         "transactions",
         (),
-        "Transactions committed. None is aborted, and no producer is initialised again: one that fails ends the worker.",
+        "Transactions committed. None is aborted, and no producer initialised again: one that fails ends the worker.",
         "Stands still while records wait: look at the brokers. The watchdog will end the worker, unless an input's open"
         " transaction or a flood of dead letters is what holds a partition up: log lines tell of both.",
     )

@@ -10,7 +10,6 @@ nobody else.
 
 import asyncio
 import threading
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from processor.ops.instruments import Instruments
 
 CONNECTIONS_MAX: Final = 100
-"""Those that have so many newer ones after them end: slow ones must neither use up the process's descriptors nor keep a
-probe out."""
+"""Of more than that the oldest ends: slow ones must neither use up the process's descriptors nor keep a probe out."""
 KEEP_ALIVE_S: Final = 15
 HEADER_BYTES_MAX: Final = 4096
 
@@ -35,7 +33,6 @@ class OpsServer:
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         self._instruments = instruments
-        self._newest: deque[web.RequestHandler] = deque()
         self._tried = threading.Event()
         self._error: OSError | None = None
 
@@ -71,13 +68,12 @@ class OpsServer:
             self._tried.set()
         await asyncio.Event().wait()
 
-    def _handler(self, runner: web.AppRunner) -> web.RequestHandler:
+    def _handler(self, runner: web.AppRunner) -> asyncio.Protocol:
         assert runner.server is not None  # it is set up
-        handler = runner.server()
-        self._newest.append(handler)
-        if len(self._newest) > CONNECTIONS_MAX:
-            self._newest.popleft().force_close()
-        return handler
+        live = [it for it in runner.server.connections if it.transport is not None and not it.transport.is_closing()]
+        for oldest in live[: max(len(live) + 1 - CONNECTIONS_MAX, 0)]:
+            oldest.force_close()
+        return runner.server()
 
     async def _livez(self, _: web.Request) -> web.Response:
         return _answer(self._instruments.dead())

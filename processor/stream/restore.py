@@ -7,6 +7,7 @@ so after half a second it is ended in that worker's name, unless the worker is s
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, RecordTooLargeError
 
 from processor.codec.state import StateError, decode_consents, decode_window
 from processor.core.consent import Consents
@@ -75,6 +76,8 @@ class Restorer:
                     yield partition, state
         except CorruptRecordException as error:
             raise RestoreError(error.args[0]) from None
+        except RecordTooLargeError as error:
+            raise RestoreError(f"{_place(*error.args[1:3])}: a batch says that it is larger than any is") from None
         finally:
             await consumer.stop()
 
@@ -93,7 +96,7 @@ class Restorer:
         raw: dict[TopicPartition, dict[bytes, tuple[int, bytes]]] = {tp: {} for tp in every}
         states = {partition: RestoredState() for partition in partitions}
         moved_at_s, freed = dict.fromkeys(partitions, time.monotonic()), set[int]()
-        stood_at, stalled = dict.fromkeys(partitions, 0), dict.fromkeys(partitions, 0)
+        stood_at, stalled = dict.fromkeys(partitions, 0), Counter[int]()
         while True:
             for partition in list(states):
                 positions = {tp: await consumer.position(tp) for tp in tps[partition]}
@@ -101,7 +104,10 @@ class Restorer:
                 stands_at = sum(positions.values())
                 restore_moved(stood_at[partition], stands_at, sum(ends[tp] for tp in positions))
                 if stands_at > stood_at[partition]:
-                    stood_at[partition], moved_at_s[partition], stalled[partition] = stands_at, time.monotonic(), 0
+                    stood_at[partition], moved_at_s[partition] = stands_at, time.monotonic()
+                    stalled.clear()  # partitions share what comes, and none may get any for a while
+                if beyond := [tp for tp in positions if positions[tp] > (consumer.highwater(tp) or ends[tp])]:
+                    raise RestoreError(f"{_place(beyond[0], positions[beyond[0]])}: the log ends before")
                 if not behind:
                     state = states.pop(partition)
                     failpoint("restore-read")
@@ -114,7 +120,7 @@ class Restorer:
                     unread = [_place(tp, positions[tp]) for tp in behind if positions[tp] < stable[tp]]
                     stalled[partition] += bool(unread)
                     if stalled[partition] > _UNREADABLE:
-                        raise RestoreError(f"{unread[0]}: there is more, and nothing that can be read comes")
+                        raise RestoreError(f"{unread[0]}: there is more, and for a minute nothing of it came")
                     if not unread and partition not in freed:
                         freed.add(partition)  # it stands at the end of what is stable: a transaction is open
                         await self.end_open_transaction(partition)

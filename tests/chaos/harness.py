@@ -159,11 +159,13 @@ class Stage:
             for worker in stage.workers:
                 worker.kill()
             await stage.beside.aclose()
-            if CLUSTER:
-                await stage._clear()
-            await stage._admin.close()
-            await stage._all.stop()
-            await stage._committed.stop()
+            try:
+                if CLUSTER and settings.topic_prefix:
+                    await stage._clear()
+            finally:
+                await stage._admin.close()
+                await stage._all.stop()
+                await stage._committed.stop()
 
     def worker(
         self, instance_id: str, *, command: Sequence[str] = ("-m", "processor", "worker"), **more: object
@@ -307,7 +309,8 @@ class Stage:
     async def _clear(self) -> None:
         """Delete its topics, and those that Faust made for itself: all begin with the prefix. Offsets expire alone."""
         made = [name for name in await self._admin.list_topics() if name.startswith(self.settings.topic_prefix)]
-        await self._admin.delete_topics(made)
+        told = await self._admin.delete_topics(made)
+        assert not any(code for _, code, *_ in told.topic_error_codes), f"not deleted: {told}"
 
     async def _has_coordinator(self) -> bool:
         await self._admin.find_coordinator(self.settings.app_id)  # its question makes Kafka's own topic

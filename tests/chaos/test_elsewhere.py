@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,12 +37,13 @@ async def test_trials_are_made_on_the_cluster_of_a_settings_file_and_leave_no_to
             env=theirs | {"CLUSTER": str(file), "MINUTES": "0", "PROOF": "0", "RESULTS": ""},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             told, _ = await asyncio.wait_for(harness.communicate(), WITHIN_S * patience())
         finally:
-            if harness.returncode is None:
-                harness.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(harness.pid, signal.SIGKILL)  # the workers that it has started, too
         assert harness.returncode == 0, told.decode()
         assert f"{len(TRIALS)} passed" in told.decode()
         async with topics.asking(cluster.settings("", access)) as admin:

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -122,17 +123,22 @@ def test_in_a_terminal_it_draws_a_screen_and_ctrl_c_gives_the_terminal_back_with
     if pid == 0:  # the terminal's own process, in place of this one
         environment = {name: value for name, value in os.environ.items() if not name.startswith("JANELA_")}
         environment |= {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "110", "LINES": "32"}
-        os.execve(sys.executable, [sys.executable, "-m", "processor", "up", "--port", "0"], environment)
+        try:
+            os.execve(sys.executable, [sys.executable, "-m", "processor", "up", "--port", "0"], environment)
+        finally:
+            os._exit(127)
     drawn, wanted = b"", [re.compile(rb" %s +[\d,]+   \d\d:\d\d  55119\d" % kind.encode()) for kind in KINDS]
     give_up_at = time.monotonic() + START_SECONDS + END_SECONDS
     try:
         while not all(kind.search(plain(drawn[-SCREENS:])) for kind in wanted):
             assert time.monotonic() < give_up_at, plain(drawn[-SCREENS:])
-            drawn += os.read(terminal, 65_536)
+            if select.select([terminal], [], [], 1)[0]:
+                drawn += os.read(terminal, 65_536)
         for part in (b"open windows", b"next to end", b"Ctrl-C ends it"):
             assert part in plain(drawn)
         assert (drawn.count(ALTERNATE_SCREEN), drawn.count(SCREEN_AGAIN)) == (1, 0)
         started = children(pid)
+        assert the_one(started, "kafka.Kafka") != the_one(started, "processor.cli.attended")
         os.write(terminal, b"\x03")
         after = b""
         with suppress(OSError):  # at its end there is nobody on the other side

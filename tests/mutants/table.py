@@ -345,7 +345,7 @@ MUTANTS: Final = (
     Mutant(
         "what a damaged batch says it passes is passed over",
         "processor/kafka/fetched.py",
-        "            if given.base_offset < self._passed:\n",
+        "            if begin < passed:\n",
         "            if False:\n",
         "tests/unit/test_fetched.py::test_no_bit_that_changed_where_a_batch_lies_changes_or_skips_a_record",
     ),

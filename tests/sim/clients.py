@@ -203,6 +203,9 @@ class ConsumerClient:
     async def position(self, tp: TopicPartition) -> int:
         return self._positions[tp]
 
+    def highwater(self, tp: TopicPartition) -> int:
+        return self._cluster.logs[tp].end
+
     async def getmany(self, *tps: TopicPartition, timeout_ms: int, max_records: int) -> dict[TopicPartition, Any]:
         most = self._cluster.chance.choice([1, 5, max_records])
         found = await self._cluster.request(

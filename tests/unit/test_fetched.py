@@ -187,3 +187,11 @@ def test_no_bit_that_changed_where_a_batch_lies_changes_or_skips_a_record(codec:
                 seen["ends before it" if len(found) == 20 else "harmless"] += 1
                 assert found in (wanted, wanted[:20]), (place, bit)
     assert set(seen) == {"refused", "ends before it", "harmless"}, seen
+
+
+def test_where_a_batch_claims_to_lie_elsewhere_nothing_of_what_was_fetched_is_given() -> None:
+    """Else a reader that takes some records at a time would stand behind the log's end, and have read it all."""
+    first, second, third = (batch(rows(n, 20), first_offset=20 * n) for n in range(3))
+    records = FetchedRecords(first + bytes([second[0], second[1], second[2], 2]) + second[4:] + third)
+    with pytest.raises(CorruptRecordException, match=r"a batch up to 8589934631 is followed by one that begins at 40"):
+        records.next_batch()

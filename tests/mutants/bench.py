@@ -13,7 +13,11 @@ from typing import Any
 
 import pytest
 
-WARM = ("aiokafka.admin", "faust", "jsonschema", "msgspec", "orjson", "pydantic_settings", "rich.table", "structlog")
+WARM = (
+    *("aiohttp.web", "aiokafka.admin", "faust.agents", "faust.app.base", "faust.tables"),
+    *("faust.transport.drivers.aiokafka", "jsonschema", "msgspec", "orjson", "pydantic_settings", "rich.table"),
+    "structlog",
+)
 
 
 class Outcome:
@@ -36,7 +40,8 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
     """Run the test of an order, here."""
     os.environ.update(order["environment"])
     outcome = Outcome()
-    options = ["-q", "-x", "--tb=short", "-p", "no:cacheprovider", "-p", "no:faulthandler", *order["tests"]]
+    without = ("cacheprovider", "faulthandler", "hypothesispytest")  # the last one alone takes as long as a test
+    options = ["-q", "-x", "--tb=short", *(f"-pno:{name}" for name in without), *order["tests"]]
     code = int(pytest.main(options, plugins=[outcome]))
     return {"code": code, "passed": outcome.passed, "failed": outcome.failed}
 

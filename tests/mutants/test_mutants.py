@@ -31,7 +31,7 @@ def by_name(mutant: Mutant) -> str:
 
 def noticed(workshop: Workshop, mutant: Mutant) -> None:
     with workshop.changed(mutant):
-        outcome = workshop.run([mutant.caught_by], {"HISTORIES": str(mutant.histories), "SEED": "1"})
+        outcome = workshop.run([mutant.caught_by], {"HISTORIES": str(mutant.histories), "SEED": str(mutant.seed)})
     assert outcome.code == FAILED, outcome.told
     assert outcome.failed, f"failed by what is around it: {outcome.told}"
     assert crash_in("\n".join(outcome.failed)) == mutant.crash, f"the change itself does not run: {outcome.failed}"

@@ -1,7 +1,8 @@
 """Dead letters held against the records that they are copies of."""
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from processor.audit.findings import DEAD_LETTERS, INPUTS, Fault, Found, Kind, Terms, Written
@@ -51,27 +52,28 @@ class _Source(NamedTuple):
 def dead_letter_faults(found: Found, expected: Iterable[DeadLetter], terms: Terms) -> Iterator[Fault]:
     """Give what is lost, doubled, unexpected, or no true copy."""
     due = {(terms.topic_prefix + letter.topic, letter.offset): letter.reason for letter in expected}
-    sources, last_read = _sources(found, due, terms)
+    inputs = {terms.topic_prefix + name: found.inputs[name] for name in INPUTS}
+    sources = {topic: _Sources(records) for topic, records in inputs.items()}
+    last_read = {} if found.sequence_max is None else {topic: _last_offset(read) for topic, read in inputs.items()}
     seen: set[_Place] = set()
     for letter in found.written.get(DEAD_LETTERS, ()):
         headers, said = _headers_and_ours(letter)
         topic, offset = said.get("__dlq.topic", ""), said.get("__dlq.offset", "")
         place = topic, int(offset) if offset.isdecimal() else -1
-        source = sources.get(place)
-        if found.sequence_max is not None and topic in last_read and place[1] > last_read[topic]:
+        if topic in last_read and place[1] > last_read[topic]:
             continue  # of a record after those that were read
 
         def fault(kind: Kind, details: str = "", letter: Written = letter, place: _Place = place) -> Fault:
             subject = f"{place[0]}[{found.partition}]@{place[1]}"
             return Fault(kind, DEAD_LETTERS, found.partition, letter.offset, subject, details)
 
-        if source is None:
+        if place not in due:
             yield fault(Kind.UNEXPECTED, f"{said.get('__dlq.reason')}")
         elif place in seen:
             yield fault(Kind.DOUBLED)
         elif said["__dlq.reason"] != due[place]:
             yield fault(Kind.WRONG, f"reason {said['__dlq.reason']}, expected {due[place]}")
-        elif not _is_true_copy(letter, headers, said, source):
+        elif not _is_true_copy(letter, headers, said, _Source.of(sources[topic].at(place[1]))):
             yield fault(Kind.WRONG, "not the record byte for byte")
         seen.add(place)
     for (topic, number), reason in due.items():
@@ -80,16 +82,26 @@ def dead_letter_faults(found: Found, expected: Iterable[DeadLetter], terms: Term
             yield Fault(Kind.LOST, DEAD_LETTERS, found.partition, None, subject, reason)
 
 
-def _sources(found: Found, due: Container[_Place], terms: Terms) -> tuple[dict[_Place, _Source], dict[str, int]]:
-    """Give what there must be copies of, and the last offset that was read of each topic."""
-    sources: dict[_Place, _Source] = {}
-    last_read = {terms.topic_prefix + name: -1 for name in INPUTS}
-    for topic, name in zip(last_read, INPUTS, strict=True):
-        for record in found.inputs[name]:
-            last_read[topic] = record.offset
-            if (topic, record.offset) in due:
-                sources[topic, record.offset] = _Source.of(record)
-    return sources, last_read
+class _Sources:
+    """The records of an input by their offsets; whoever asks in order goes through them once."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._records = records
+        self._rest: Iterator[Record] = iter(())
+        self._offset = -1
+        """Of the last one that was given."""
+
+    def at(self, offset: int) -> Record:
+        """Give the one that lies there; one does."""
+        if offset <= self._offset or self._offset < 0:
+            self._rest = iter(self._records)
+        self._offset = offset
+        return next(record for record in self._rest if record.offset == offset)
+
+
+def _last_offset(records: Iterable[Record]) -> int:
+    last = deque(records, maxlen=1)
+    return last[0].offset if last else -1
 
 
 def _headers_and_ours(letter: Written) -> tuple[Headers, dict[str, str]]:

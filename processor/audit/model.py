@@ -50,13 +50,13 @@ class Output(NamedTuple):
 
 
 class Due(NamedTuple):
-    """An event that must be seen, and the place in the schedule of the round that has to tell of it.
+    """An event that must be seen, and the round of the schedule that has to tell of it.
 
     None: there is no schedule, or no round of it was at work then.
     """
 
     output: Output
-    round_at: int | None
+    round: Round | None
 
 
 class DeadLetter(NamedTuple):
@@ -245,17 +245,17 @@ class Fold:
             self._partition.advance(self._until_ms)
             yield from self._said(None)
 
-    def _said(self, round_at: int | None) -> Iterator[Due]:
+    def _said(self, round_: Round | None) -> Iterator[Due]:
         """Give what the partition has said meanwhile."""
         outputs = self._partition.outputs
         if outputs:
             self._partition.outputs = []
             self._count += len(outputs)
             for output in outputs:
-                yield Due(output, round_at)
+                yield Due(output, round_)
 
     def _take_until(
-        self, ends: tuple[int, int] | None, round_at: int | None = None
+        self, ends: tuple[int, int] | None, round_: Round | None = None
     ) -> Generator[Due, None, "_Readable | None"]:
         """Apply what lies before these offsets, by event time.
 
@@ -278,21 +278,21 @@ class Fold:
             assert taken is not None
             self._partition.apply(taken.event)
             queue.take()
-            yield from self._said(round_at)
+            yield from self._said(round_)
 
     def _follow(self, schedule: Schedule) -> Iterator[Due]:
         """Take round by round. What lies between two was taken by rounds of which nothing came."""
-        for at, witness in enumerate(schedule.witnesses):
+        for witness in schedule.witnesses:
             round_ = witness.round
             before = len(self._breaches)
             yield from self._take_until((round_.inbound_from, round_.outbound_from))
             self._go_on_in_silence(round_.clock_from_ms, witness, schedule)
-            passed_over = yield from self._take_until((round_.inbound_to, round_.outbound_to), at)
+            passed_over = yield from self._take_until((round_.inbound_to, round_.outbound_to), round_)
             if passed_over is not None and not _may_pass_over(passed_over, round_):
                 self._note("out-of-order", witness, f"did not wait for {_place(passed_over)}, which comes first")
             self._go_on(witness, schedule)
             del self._breaches[before + 1 :]
-            yield from self._said(at)
+            yield from self._said(round_)
         yield from self._take_until(None)
         if schedule.clock_ms is not None:
             self._go_on_in_silence(schedule.clock_ms, None, schedule)

@@ -21,7 +21,7 @@ from processor.audit.findings import (
 )
 from processor.audit.model import Due, Fold, Knowledge
 from processor.audit.records import unix_ms
-from processor.audit.rounds import HEADER, Round
+from processor.audit.rounds import HEADER, Round, Walk
 
 LOOK_AHEAD: Final = 10_000
 """How many events beyond the last that was found one is looked for that does not come next."""
@@ -41,8 +41,8 @@ class _Numbered(NamedTuple):
     sequence: str
     offset: int
     topic: str
-    round_at: int | None
-    """The place in the schedule of the round that it tells of; None where that is none of the schedule."""
+    round: Round | None
+    """The round that it tells of; None where that is none of the schedule."""
     id: str = ""
     key: str = ""
     event: dict[str, Any] | None = None
@@ -63,12 +63,12 @@ class _Topic:
     def __iter__(self) -> Iterator[_Numbered]:
         """Give what has a number and was not written after the cut; look whether the numbers grow."""
         before: str | None = None
-        for record, round_at in self.with_rounds():
+        for record, round_ in self.with_rounds():
             value = parsed(record.value)
             sequence = sequence_of(value)
             if sequence and self._found.is_later(sequence):
                 continue
-            each = _Numbered(sequence, record.offset, self._name, round_at)
+            each = _Numbered(sequence, record.offset, self._name, round_)
             numbered = self._output(each, record, value) if self._name in OUTPUTS else each
             if numbered is None or (numbered.event is None and not sequence):
                 continue  # no event, which was told, or a tombstone
@@ -77,24 +77,25 @@ class _Topic:
             before = sequence
             yield numbered
 
-    def with_rounds(self) -> Iterator[tuple[Written, int | None]]:
-        """Give all records, each with the place of its round; look whether each tells of one, in their order."""
-        schedule, before = self._found.schedule, 0
-        for record in self._found.written.get(self._name, ()):
-            round_ = Round.read(record.headers) if schedule is not None else None
-            at = None if schedule is None or round_ is None else schedule.place_of.get(round_)
-            if schedule is None:
-                pass
-            elif round_ is None:
+    def with_rounds(self) -> Iterator[tuple[Written, Round | None]]:
+        """Give all records, each with its round; look whether each tells of one of the schedule, in their order."""
+        records = self._found.written.get(self._name, ())
+        if self._found.schedule is None:
+            yield from ((record, None) for record in records)
+            return
+        walk, before = Walk(self._found.schedule), None
+        for record in records:
+            round_ = Round.read(record.headers)
+            if round_ is None:
                 self._fault(Kind.WRONG, record, "round", f"no {HEADER}, or none that can be read")
-            elif at is None:
+            elif not walk.has(round_):
                 self._fault(Kind.OUT_OF_ORDER, record, f"round {round_}", "contradicts the rounds before it")
+                round_ = None
             else:
-                if at < before:
-                    details = f"comes after {schedule.witnesses[before].round}"
-                    self._fault(Kind.OUT_OF_ORDER, record, f"round {round_}", details)
-                before = at
-            yield record, at
+                if before is not None and round_.end < before.end:
+                    self._fault(Kind.OUT_OF_ORDER, record, f"round {round_}", f"comes after {before}")
+                before = round_
+            yield record, round_
 
     def _output(self, numbered: _Numbered, record: Written, event: Any) -> _Numbered | None:
         """Read an output, and hold what every event bears against what it must be; None where it is no event."""
@@ -144,17 +145,17 @@ class Outputs:
         After the last the fold has come to its end.
         """
         topics = self._numbered_topics()
-        before, told = _Numbered("", -1, "", None), 0
+        before, told = _Numbered("", -1, "", None), None
         for each in _in_order(topics):
             yield from _told_along(topics)
             if each.sequence == before.sequence and each.topic != before.topic and before.topic:
                 yield self._fault(Kind.DOUBLED, each, f"sequence {each.sequence}")
             before = each
-            if each.round_at is not None:
-                if each.round_at < told:
-                    details = f"its sequence is larger than one of {self._round(told)}"
-                    yield self._fault(Kind.OUT_OF_ORDER, each, self._round(each.round_at), details)
-                told = each.round_at
+            if each.round is not None:
+                if told is not None and each.round.end < told.end:
+                    details = f"its sequence is larger than one of round {told}"
+                    yield self._fault(Kind.OUT_OF_ORDER, each, f"round {each.round}", details)
+                told = each.round
             if each.event is not None:
                 yield from self._match(each)
         consents = _Topic("consent-state", self._found, self._terms)
@@ -200,11 +201,9 @@ class Outputs:
     def _compare(self, output: _Numbered, due: Due) -> Iterator[Fault]:
         if output.event != due.output.event:
             yield self._fault(Kind.WRONG, output, output.id, "; ".join(differences(output.event, due.output.event)))
-        if output.round_at is not None and output.round_at != due.round_at:
-            due_in = "no round that is told of" if due.round_at is None else self._round(due.round_at)
-            yield self._fault(
-                Kind.OUT_OF_ORDER, output, self._round(output.round_at), f"{output.id} is due in {due_in}"
-            )
+        if output.round is not None and output.round != due.round:
+            details = f"{output.id} is due in {due.round or 'no round that is told of'}"
+            yield self._fault(Kind.OUT_OF_ORDER, output, f"round {output.round}", details)
 
     def _faults_of_the_rest(self) -> Iterator[Fault]:
         """Tell what was not found, to the very end, and what was and is not due."""
@@ -232,10 +231,6 @@ class Outputs:
 
     def _fault(self, kind: Kind, output: _Numbered, subject: str, details: str = "") -> Fault:
         return Fault(kind, output.topic, self._found.partition, output.offset, subject, details)
-
-    def _round(self, at: int) -> str:
-        assert self._found.schedule is not None
-        return f"round {self._found.schedule.witnesses[at].round}"
 
 
 def _in_order(topics: Iterable[_Topic]) -> Iterator[_Numbered]:

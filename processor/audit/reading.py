@@ -24,7 +24,8 @@ from processor.audit.policy import ModelPolicy
 from processor.audit.records import Digest, NotKept, Record
 from processor.audit.rounds import Leave
 from processor.audit.spool import Spool
-from processor.audit.verdict import Verdict, Witnesses, until_cut
+from processor.audit.verdict import Verdict
+from processor.audit.witnesses import Witnesses, until_cut
 from processor.core.policy import Policy
 from processor.kafka.fetched import KEPT_BYTES_MAX
 from processor.kafka.offsets import OffsetError, decode_progress
@@ -170,8 +171,8 @@ class _Reader:
         ends: dict[TopicPartition, int] = await self._ends.end_offsets(self._tps(partition, *INPUTS, *WRITTEN))
         inputs = dict(zip(self._tps(partition, *INPUTS), cut.offsets, strict=True))
         lag = sum(ends[tp] - offset for tp, offset in inputs.items())
-        witnesses = Witnesses()
         with ExitStack() as spools:
+            witnesses = spools.enter_context(closing(Witnesses()))
             records = {name: spools.enter_context(closing(Spool(Record))) for name in INPUTS}
             written = {name: spools.enter_context(closing(Spool(Written))) for name in WRITTEN}
             await self._read(partition, ends | inputs, records, written, witnesses)

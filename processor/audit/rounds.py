@@ -11,9 +11,8 @@ moment when the worker, by the brokers' time, asked for these ends. Where it did
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 HEADER = "janela-round"
@@ -104,25 +103,36 @@ class Leave(NamedTuple):
 class Schedule:
     """The rounds of a partition, one after the other, and what is to be known to judge them."""
 
-    witnesses: Sequence[Witness]
+    witnesses: Iterable[Witness]
+    """Gone along more than once; each ends further on than the one before it."""
     leave: Leave
     clock_ms: int | None = None
     """The committed clock; None where it is not known."""
     is_whole: bool = True
     """Whether these are all inputs, so that what is not there does not exist."""
 
-    @cached_property
-    def place_of(self) -> dict[Round, int]:
-        """Each round's place."""
-        return {witness.round: place for place, witness in enumerate(self.witnesses)}
 
-
-def chained(witnesses: Iterable[Witness]) -> list[Witness]:
-    """Bring rounds into their order, and leave out whichever contradicts those before it."""
-    chain: list[Witness] = []
+def chained(witnesses: Iterable[Witness]) -> Iterator[Witness]:
+    """Leave out whichever contradicts those before it, of rounds in the order in which they end."""
     end = (0, 0, 0)
-    for witness in sorted(witnesses, key=lambda witness: (witness.round.end, str(witness.round))):
+    for witness in witnesses:
         if witness.round.follows(end):
-            chain.append(witness)
+            yield witness
             end = witness.round.end
-    return chain
+
+
+class Walk:
+    """Goes along a schedule, and tells of rounds, as they come, whether they are in it."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        """Begin before the first."""
+        self._rounds = (witness.round for witness in schedule.witnesses)
+        self._next = next(self._rounds, None)
+        self._passed_end = (-1, -1, -1)
+
+    def has(self, round_: Round) -> bool:
+        """Whether a round is in the schedule; one that ends before the last that was asked for is believed to be."""
+        while self._next is not None and self._next.end < round_.end:
+            self._passed_end = self._next.end
+            self._next = next(self._rounds, None)
+        return round_ == self._next or round_.end <= self._passed_end

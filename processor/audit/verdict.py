@@ -2,18 +2,17 @@
 
 Both directions: what is due and is not there is lost, also at the end of a topic; what is there and is not due is
 doubled or unexpected. Nothing here shares code with the worker, and nothing asks a broker. In memory stays what a
-partition must know of its contacts, its rounds and dead letters, and what is wrong.
+partition must know of its contacts, the places of its dead letters, and what is wrong.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from processor.audit.dead_letters import dead_letter_faults
 from processor.audit.findings import (
     INPUTS,
-    OUTPUTS,
     STATES,
     Fault,
     Found,
@@ -26,7 +25,6 @@ from processor.audit.findings import (
 )
 from processor.audit.model import Counts, Fold, Knowledge, calm_collector
 from processor.audit.outputs import Outputs
-from processor.audit.rounds import Leave, Round, Schedule, Witness, chained
 
 
 @dataclass
@@ -73,57 +71,6 @@ class Verdict:
             f" {self.counts.dead_letters} dead letters, {self.faults.total()} faults"
         )
         return "\n  ".join([head, *map(str, self.examples)])
-
-
-class Witnesses:
-    """Gathers the rounds that the records of a partition tell of, and makes a schedule of them."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._of: dict[Round, Witness] = {}
-        self._is_complete = True
-
-    def note(self, topic: str, record: Written) -> None:
-        """Take note of a record of `OUTPUTS` or `STATES`, of whatever contact."""
-        round_ = Round.read(record.headers)
-        if round_ is None:
-            self._is_complete = False
-        elif round_ not in self._of:
-            self._of[round_] = Witness(round_, topic, record.offset, record.timestamp_ms)
-
-    def schedule(
-        self, leave: Leave, *, until: tuple[int, int, int] | None = None, clock_ms: int | None = None, is_whole: bool
-    ) -> Schedule | None:
-        """Give the rounds up to `until` (a worker goes on meanwhile; None: all).
-
-        None where event time alone moves the clock and not every record tells of its round: they may have been
-        written before workers did so.
-        """
-        if not (self._is_complete or leave.moves_idle_clock):
-            return None
-        witnesses = [each for each in self._of.values() if until is None or not _is_beyond(each.round, until)]
-        return Schedule(chained(witnesses), leave, clock_ms, is_whole)
-
-
-def _is_beyond(round_: Round, end: tuple[int, int, int]) -> bool:
-    return any(to > most for to, most in zip(round_.end, end, strict=True))
-
-
-def until_cut(found: Found, end: tuple[int, int, int]) -> Found:
-    """Leave out what was written by rounds beyond a cut."""
-    of_rounds = {topic: _Until(found.written.get(topic, ()), end) for topic in (*OUTPUTS, *STATES)}
-    return found._replace(written={**found.written, **of_rounds})
-
-
-class _Until(Iterable[Written]):
-    def __init__(self, records: Iterable[Written], end: tuple[int, int, int]) -> None:
-        self._records, self._end = records, end
-
-    def __iter__(self) -> Iterator[Written]:
-        for record in self._records:
-            round_ = Round.read(record.headers)
-            if round_ is None or not _is_beyond(round_, self._end):
-                yield record
 
 
 def compare(found: Found, fold: Fold, terms: Terms) -> Iterator[Fault]:

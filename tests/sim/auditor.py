@@ -1,5 +1,6 @@
 """What the workers wrote, held against the independent model by the audit that users have as `janela verify`."""
 
+from contextlib import closing
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -8,7 +9,8 @@ from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Foun
 from processor.audit.model import Fold
 from processor.audit.reading import leave, model_policy
 from processor.audit.records import Record, TopicKind
-from processor.audit.verdict import Verdict, Witnesses
+from processor.audit.verdict import Verdict
+from processor.audit.witnesses import Witnesses
 from processor.kafka.offsets import decode_progress
 from processor.settings import Settings
 from tests.sim.cluster import Cluster
@@ -44,15 +46,15 @@ def audit(cluster: Cluster, settings: Settings, tolerance_ms: int) -> list[str]:
             ]
             for name in (*OUTPUTS, *STATES, DEAD_LETTERS)
         }
-        witnesses = Witnesses()
-        for name in (*OUTPUTS, *STATES):
-            for each in written[name]:
-                witnesses.note(name, each)
         offset, metadata = cluster.offsets.get(TopicPartition(INPUTS[0], partition), (-1, ""))
         clock_ms = decode_progress(metadata).clock_ms if offset >= 0 else None
-        schedule = witnesses.schedule(leave(settings, tolerance_ms), clock_ms=clock_ms, is_whole=True)
-        if schedule is None:
-            return [f"a record of partition {partition} does not tell of its round"]
-        found = Found(partition, dict(zip(INPUTS, (inbound, outbound), strict=True)), written, None, schedule)
-        verdict.add(found, Fold(inbound, outbound, model, cluster.partitions, schedule=schedule), terms)
+        with closing(Witnesses()) as witnesses:
+            for name in (*OUTPUTS, *STATES):
+                for each in written[name]:
+                    witnesses.note(name, each)
+            schedule = witnesses.schedule(leave(settings, tolerance_ms), clock_ms=clock_ms, is_whole=True)
+            if schedule is None:
+                return [f"a record of partition {partition} does not tell of its round"]
+            found = Found(partition, dict(zip(INPUTS, (inbound, outbound), strict=True)), written, None, schedule)
+            verdict.add(found, Fold(inbound, outbound, model, cluster.partitions, schedule=schedule), terms)
     return [str(fault) for fault in verdict.examples]

@@ -65,6 +65,15 @@ def samples_of(worker: Worker) -> list[dict[str, Any]]:
     return [json.loads(line.removeprefix("SEEN ")) for line in marked]
 
 
+def peak_kb_of(pid: int) -> int:
+    """Give the most memory that a process has held so far; 0 where it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return 0
+    return int(status.partition("VmHWM:")[2].partition("kB")[0] or 0)
+
+
 def write(folder: Path, name: str, record: dict[str, Any]) -> None:
     """Put a record where results go."""
     folder.mkdir(parents=True, exist_ok=True)

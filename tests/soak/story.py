@@ -40,7 +40,7 @@ Kafka, the workers and the load shared that machine.
 others, and partitions went to and fro: {done}. At most {record["lag_max"]:,} records waited.
 
 `janela verify` afterwards, of {verdict["consumed"]["records"]:,} records and {verdict["due"]["outputs"]:,} events that
-were due: {faults or "nothing lost, doubled or wrong"}.
+were due: {faults or "nothing lost, doubled or wrong"}. It took {verdict["peak_kb"] / 1024:,.0f} MB at most.
 
 The worker that lived, by a straight line through all samples after the first {record["warm_up_share"]:.0%} of the time:
 

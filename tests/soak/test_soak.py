@@ -30,7 +30,7 @@ from tests.chaos.trial import SEED
 from tests.kafka import Kafka
 from tests.soak import story
 from tests.soak.generate import WINDOW_SHARE, Schedule
-from tests.soak.meters import TELL_S, WORKER, Slope, samples_of, write
+from tests.soak.meters import TELL_S, WORKER, Slope, peak_kb_of, samples_of, write
 from tests.verbs import started
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
@@ -147,12 +147,16 @@ class Trouble:
 
 
 async def judged(settings: Settings) -> dict[str, Any]:
-    """Hold all that was written against the rules."""
+    """Hold all that was written against the rules; gives the verdict, and what memory it took."""
     process = await started(settings, "verify", "--json")
-    out, err = await process.communicate()
+    result = asyncio.create_task(process.communicate())
+    peak_kb = 0
+    while not result.done():
+        peak_kb = max(peak_kb, peak_kb_of(process.pid))
+        await asyncio.wait([result], timeout=0.2)
+    out, err = await result
     assert process.returncode in (0, 1), err.decode()
-    verdict: dict[str, Any] = json.loads(out)
-    return verdict
+    return {**json.loads(out), "peak_kb": peak_kb}
 
 
 async def test_hours_of_mild_chaos_lose_nothing_and_a_worker_takes_no_more_than_before(
@@ -217,7 +221,7 @@ async def test_hours_of_mild_chaos_lose_nothing_and_a_worker_takes_no_more_than_
     with capsys.disabled():
         sys.stdout.write(
             f"\n  soak of {HOURS:g} h, seed {SEED}: {generated['sent']:,} events, {done}; {memory};"
-            f" {grown}; faults: {verdict['faults']}\n"
+            f" {grown}; faults: {verdict['faults']}; verify took {verdict['peak_kb'] / 1024:.0f} MB\n"
         )
     assert verdict["clean"], verdict
     assert (verdict["consumed"]["records"], verdict["not_consumed"]) == (generated["sent"], 0)

@@ -3,8 +3,12 @@
 Each test plays one partition by hand: what lies on the inputs and since when, and when the owner noted their ends.
 """
 
+import gc
 import json
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -12,14 +16,19 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.record.default_records import DefaultRecord
 from aiokafka.record.memory_records import MemoryRecords
+from hypothesis import given
+from hypothesis import strategies as st
 
+from processor.audit import spool
+from processor.audit import witnesses as gathering
 from processor.audit.findings import INPUTS, OUTPUTS, STATES, Found, Kind, Terms, Written
 from processor.audit.model import Breach, Fold, run
 from processor.audit.policy import ModelPolicy
 from processor.audit.reading import leave
 from processor.audit.records import Record, TopicKind, rfc3339
-from processor.audit.rounds import HEADER, Round
-from processor.audit.verdict import Witnesses, compare, until_cut
+from processor.audit.rounds import HEADER, Round, Walk
+from processor.audit.verdict import compare
+from processor.audit.witnesses import Witnesses, until_cut
 from processor.codec.rounds import round_header
 from processor.core import partition as core
 from processor.kafka.log import LogEnds
@@ -83,24 +92,30 @@ class Play:
 
     def judged(self, cut: tuple[int, int, int] | None = None, **changed: Any) -> list[tuple[Kind, str]]:
         """Give the kinds of faults and what is told of them, up to a cut that a worker has gone beyond."""
-        witnesses = Witnesses()
-        for topic in (*OUTPUTS, *STATES):
-            for record in self.written[topic]:
-                witnesses.note(topic, record)
         end = cut or self.cut
         inbound, outbound = (self.inputs[kind][:to] for kind, to in zip(KINDS, end, strict=False))
         whole = all(len(self.inputs[kind]) == to for kind, to in zip(KINDS, end, strict=False))
         rights = leave(self.settings.model_copy(update=changed))
-        schedule = witnesses.schedule(rights, until=cut, clock_ms=end[2], is_whole=whole)
-        fold = Fold(inbound, outbound, ModelPolicy(), 1, schedule=schedule)
-        found = Found(0, dict(zip(INPUTS, (inbound, outbound), strict=True)), self.written, None, schedule)
-        faults = compare(until_cut(found, cut) if cut else found, fold, TERMS)
-        return [(fault.kind, fault.details) for fault in faults]
+        with closing(witnesses_of(self.written)) as witnesses:
+            schedule = witnesses.schedule(rights, until=cut, clock_ms=end[2], is_whole=whole)
+            fold = Fold(inbound, outbound, ModelPolicy(), 1, schedule=schedule)
+            found = Found(0, dict(zip(INPUTS, (inbound, outbound), strict=True)), self.written, None, schedule)
+            faults = compare(until_cut(found, cut) if cut else found, fold, TERMS)
+            return [(fault.kind, fault.details) for fault in faults]
 
     def said(self) -> list[str]:
         """Give what was said, in order."""
         events = [json.loads(each.value or b"") for name in OUTPUTS for each in self.written[name]]
         return [event["id"].split("/", 1)[1] for event in sorted(events, key=lambda event: str(event["sequence"]))]
+
+
+def witnesses_of(written: Mapping[str, list[Written]]) -> Witnesses:
+    """Gather what the records of all topics tell; to be closed."""
+    witnesses = Witnesses()
+    for topic in (*OUTPUTS, *STATES):
+        for record in written[topic]:
+            witnesses.note(topic, record)
+    return witnesses
 
 
 def opened(clock: Any = "live", **more: Any) -> Play:
@@ -370,15 +385,75 @@ def test_without_the_witness_event_time_alone_is_judged_as_it_always_was() -> No
 def test_a_breach_names_the_round_and_the_record_that_tells_of_it() -> None:
     play = opened(timer_grace_ms=0)
     play.decide(T0 + DAY)
-    witnesses = Witnesses()
-    for topic in OUTPUTS:
-        for record in play.written[topic]:
-            witnesses.note(topic, record)
-    schedule = witnesses.schedule(leave(Settings(clock="live")), is_whole=True)
-    (breach,) = run(play.inputs["inbound"], [], ModelPolicy(), 1, schedule=schedule).breaches
+    with closing(witnesses_of(play.written)) as witnesses:
+        schedule = witnesses.schedule(leave(Settings(clock="live")), is_whole=True)
+        (breach,) = run(play.inputs["inbound"], [], ModelPolicy(), 1, schedule=schedule).breaches
     assert isinstance(breach, Breach)
     assert breach.witness is not None
     assert (breach.kind, breach.witness.topic, breach.witness.offset) == ("early", "window-expiring", 0)
+
+
+# ------------------------------------------------------------------------------------------------------ many of them
+
+
+def _witnessed(rounds: Iterable[Round]) -> Witnesses:
+    """Gather rounds, each told by a record of its own; to be closed."""
+    witnesses = Witnesses()
+    for offset, round_ in enumerate(rounds):
+        witnesses.note(OUTPUTS[0], Written(offset, T0, None, None, ((HEADER, str(round_).encode()),)))
+    return witnesses
+
+
+def _one_after_the_other(count: int, start: int = 0) -> list[Round]:
+    return [Round(at, at + 1, None, 0, 0, None, T0 + at, T0 + at + 1, None) for at in range(start, start + count)]
+
+
+@given(st.data())
+def test_rounds_come_in_their_order_however_the_topics_that_tell_of_them_were_read(data: st.DataObject) -> None:
+    rounds = _one_after_the_other(12)
+    told = [data.draw(st.lists(st.sampled_from(rounds)).map(sorted), label=name) for name in OUTPUTS]
+    turns = data.draw(st.permutations([at for at, of_one in enumerate(told) for _ in of_one]))
+    read = [told[at].pop(0) for at in turns]
+    with closing(_witnessed(read)) as witnesses:
+        schedule = witnesses.schedule(leave(Settings()), is_whole=True)
+        assert schedule is not None
+        assert [witness.round for witness in schedule.witnesses] == sorted(set(read))
+        walk = Walk(schedule)
+        assert [round_ for round_ in rounds if walk.has(round_)] == sorted(set(read))
+
+
+@pytest.mark.parametrize("runs_max", [1, 2, 50])
+def test_a_topic_that_goes_back_again_and_again_takes_no_more_files_than_there_may_be(
+    runs_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "RUNS_MAX", runs_max)
+    rounds = _one_after_the_other(20)
+    open_before = len(list(Path("/dev/fd").iterdir()))
+    with closing(_witnessed(reversed(rounds))) as witnesses:
+        assert len(list(Path("/dev/fd").iterdir())) - open_before <= runs_max + 1  # the schedule's
+        schedule = witnesses.schedule(leave(Settings()), is_whole=True)
+        assert schedule is not None
+        assert [witness.round for witness in schedule.witnesses] == rounds[-runs_max:]
+    assert len(list(Path("/dev/fd").iterdir())) == open_before
+
+
+def test_rounds_wait_in_files_and_memory_is_the_same_for_ten_times_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "BLOCK_BYTES", 4096)
+
+    def peak_bytes(count: int) -> int:
+        gc.collect()
+        tracemalloc.start()
+        try:
+            with closing(_witnessed(_one_after_the_other(1, at)[0] for at in range(count))) as witnesses:
+                schedule = witnesses.schedule(leave(Settings()), is_whole=True)
+                assert schedule is not None
+                assert Walk(schedule).has(Round(count - 1, count, None, 0, 0, None, T0 + count - 1, T0 + count, None))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    # Python keeps two thousand tuples of each size for later, so both are more.
+    assert peak_bytes(6_000) - peak_bytes(3_000) < 60 * 3_000
 
 
 def test_the_input_topics_of_an_owner_are_those_of_the_contract() -> None:

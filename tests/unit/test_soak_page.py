@@ -23,7 +23,12 @@ def record(**faults: int) -> dict[str, Any]:
         "slopes": dict.fromkeys(("descriptors", "threads", "tasks"), slope)
         | {"rss_kb": {"mean": 204_800.0, "growth": -1024.0, "per_hour": -2048.0}},
         "samples": [{"rss_kb": 100_000 + n} for n in range(10)],
-        "verdict": {"consumed": {"records": 3_600_000}, "due": {"outputs": 4_000_000}, "faults": faults},
+        "verdict": {
+            "consumed": {"records": 3_600_000},
+            "due": {"outputs": 4_000_000},
+            "faults": faults,
+            "peak_kb": 102_400,
+        },
     }
 
 
@@ -31,7 +36,10 @@ def test_the_page_tells_of_level_memory_and_of_a_clean_verdict(tmp_path: Path) -
     story.write(tmp_path, record())
     page = (tmp_path / "soak.md").read_text()
     assert "SIGKILL 7 times, SIGTERM 9 times" in page
-    assert "3,600,000 records and 4,000,000 events that\nwere due: nothing lost, doubled or wrong." in page
+    assert (
+        "3,600,000 records and 4,000,000 events that\nwere due: nothing lost, doubled or wrong. It took 100 MB at most."
+        in page
+    )
     assert "| memory, MB | 200.0 | -1.0 | 8% of the mean |" in page
     assert "| tasks | 17.0 | +0.5 | 3 |" in page
     assert (tmp_path / "soak-memory.svg").read_text().count("<polyline") == 1

@@ -1,0 +1,86 @@
+"""The rounds that a partition's records tell of, gathered to a schedule; in files, since every commit adds one."""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from processor.audit.findings import OUTPUTS, STATES, Found, Written
+from processor.audit.rounds import Leave, Round, Schedule, Witness, chained
+from processor.audit.spool import Spool
+
+RUNS_MAX: Final = 50
+"""How many files the rounds of a partition may take; each is held open."""
+
+
+class Witnesses:
+    """Gathers the rounds that the records of a partition tell of, and makes a schedule of them; `close` deletes them.
+
+    They wait in temporary files, in runs that each are in order, as rounds are on a topic by itself: there are no more
+    runs than topics, and one more where a topic goes back.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._runs: list[tuple[Spool[Witness], Round]] = []
+        """Each run, and its last round."""
+        self._chain: Spool[Witness] = Spool(Witness)
+        self._is_complete = True
+
+    def note(self, topic: str, record: Written) -> None:
+        """Take note of a record of `OUTPUTS` or `STATES`, of whatever contact."""
+        round_ = Round.read(record.headers)
+        if round_ is None:
+            self._is_complete = False
+            return
+        at = next((at for at, (_, last) in enumerate(self._runs) if last.end <= round_.end), len(self._runs))
+        if at == RUNS_MAX:
+            at -= 1  # out of order once more: the schedule leaves it out, and each that tells of it is a fault
+        elif at == len(self._runs):
+            self._runs.append((Spool(Witness), round_))
+        elif self._runs[at][1] == round_:
+            return
+        run = self._runs[at][0]
+        run.append(Witness(round_, topic, record.offset, record.timestamp_ms))
+        self._runs[at] = run, round_
+
+    def schedule(
+        self, leave: Leave, *, until: tuple[int, int, int] | None = None, clock_ms: int | None = None, is_whole: bool
+    ) -> Schedule | None:
+        """Give the rounds up to `until` (a worker goes on meanwhile; None: all).
+
+        None where event time alone moves the clock and not every record tells of its round: they may have been
+        written before workers did so.
+        """
+        if not (self._is_complete or leave.moves_idle_clock):
+            return None
+        in_order = heapq.merge(*(run for run, _ in self._runs), key=lambda witness: witness.round.end)
+        for witness in chained(each for each in in_order if until is None or not _is_beyond(each.round, until)):
+            self._chain.append(witness)
+        return Schedule(self._chain, leave, clock_ms, is_whole)
+
+    def close(self) -> None:
+        """Delete them, those of the schedule too."""
+        for run, _ in self._runs:
+            run.close()
+        self._chain.close()
+
+
+def _is_beyond(round_: Round, end: tuple[int, int, int]) -> bool:
+    return any(to > most for to, most in zip(round_.end, end, strict=True))
+
+
+def until_cut(found: Found, end: tuple[int, int, int]) -> Found:
+    """Leave out what was written by rounds beyond a cut."""
+    of_rounds = {topic: _Until(found.written.get(topic, ()), end) for topic in (*OUTPUTS, *STATES)}
+    return found._replace(written={**found.written, **of_rounds})
+
+
+class _Until(Iterable[Written]):
+    def __init__(self, records: Iterable[Written], end: tuple[int, int, int]) -> None:
+        self._records, self._end = records, end
+
+    def __iter__(self) -> Iterator[Written]:
+        for record in self._records:
+            round_ = Round.read(record.headers)
+            if round_ is None or not _is_beyond(round_, self._end):
+                yield record

@@ -1,7 +1,8 @@
 """What a hostile or a broken producer can put on a topic, through a real broker to a real worker.
 
-The worker is started by a few lines that note the longest time between two ticks of its loop, how much of such a time
-the loop's thread was at work itself, and the most memory that it has had: what is on the topics may cost none of these.
+The worker is started by a few lines that note the longest time between two ticks of its loop, by the clock and without
+what its threads waited for a core meanwhile, and the most memory that it has had: what is on the topics may cost
+neither. Needs Linux, for /proc.
 """
 
 import asyncio
@@ -30,11 +31,13 @@ READY_S: Final = 90
 PARTITIONS: Final = 2
 MB: Final = 1024 * 1024
 STALL_S: Final = 0.25
-"""The longest that the loop may be at work on one thing, in seconds of CPU, which no neighbour adds to; and that it may
-stand still at all, on a machine that has a core for it: beside others it waits its turn."""
+"""The longest that the loop may stand still, for whatever reason that lies in the worker: its own work, another thread
+that holds the interpreter's lock, a call that blocks. That neighbours on the machine keep its threads from a core is
+told by the kernel, and taken off; where there is a core for each of them, nothing is."""
 
 WORKER: Final = """
 import asyncio, json, time
+from contextlib import suppress
 from pathlib import Path
 from processor.settings import Settings
 from processor.stream.app import create_app
@@ -45,20 +48,27 @@ app = create_app(Settings.load())
 def status(name):
     return int(Path("/proc/self/status").read_text().partition(name)[2].split()[0]) // 1024
 
+def waited_s():
+    total_ns = 0
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            total_ns += int((task / "schedstat").read_text().split()[1])
+    return total_ns / 1e9
+
 @app.task
 async def tick():
     while not app.engine.owners:
         await asyncio.sleep(0.1)
     Path("/proc/self/clear_refs").write_text("5")  # the most memory is counted from here
-    before, longest, busiest, told = status("VmRSS:"), 0.0, 0.0, time.monotonic()
+    before, longest, by_clock, told = status("VmRSS:"), 0.0, 0.0, time.monotonic()
     while True:
-        began, used = time.monotonic(), time.thread_time()
+        began, waited = time.monotonic(), waited_s()
         await asyncio.sleep(0.005)
-        longest = max(longest, time.monotonic() - began - 0.005)
-        busiest = max(busiest, time.thread_time() - used)
+        stood_s = time.monotonic() - began - 0.005
+        by_clock, longest = max(by_clock, stood_s), max(longest, stood_s - (waited_s() - waited))
         if time.monotonic() - told > 0.3:
             told = time.monotonic()
-            seen = {"stall_s": round(longest, 3), "busy_s": round(busiest, 3), "before_mb": before}
+            seen = {"stall_s": round(longest, 3), "by_clock_s": round(by_clock, 3), "before_mb": before}
             seen |= {"most_mb": status("VmHWM:"), "now_mb": status("VmRSS:")}
             print("SEEN " + json.dumps(seen), flush=True)
 
@@ -141,12 +151,11 @@ def hold(worker: Worker, what: str, growth_mb: int) -> None:
     """Print what the worker has gone through, and hold it to the bars."""
     found = seen(worker)
     sys.stdout.write(
-        f"\n  {what}: longest stall {found['stall_s'] * 1000:.0f} ms, of CPU {found['busy_s'] * 1000:.0f} ms; memory"
-        f" {found['before_mb']} MB before, {found['most_mb']} MB at most, {found['now_mb']} MB after\n"
+        f"\n  {what}: longest stall {found['stall_s'] * 1000:.0f} ms, by the clock {found['by_clock_s'] * 1000:.0f} ms;"
+        f" memory {found['before_mb']} MB before, {found['most_mb']} MB at most, {found['now_mb']} MB after\n"
     )
     assert found["most_mb"] - found["before_mb"] < growth_mb
-    assert found["busy_s"] < STALL_S
-    assert found["stall_s"] < STALL_S * 4 * patience()
+    assert found["stall_s"] < STALL_S
 
 
 async def test_a_compressed_batch_is_read_as_any_other(stage: Stage, producer: Producer) -> None:

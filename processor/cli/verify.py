@@ -50,8 +50,8 @@ def verify(
     timestamps of the inputs: --skew is how much the clocks may have differed, by default JANELA_TIMER_GRACE_MS.
 
     One partition is judged after the other. What was read of it waits in a temporary file without a name, compressed to
-    about a tenth (where TMPDIR says: a worker's container has no room for it); memory grows with its contacts, the number
-    of dead letters and with faults, not with its records.
+    about a tenth (where TMPDIR says: a worker's container has no room for it); memory grows with its contacts, its dead
+    letters (the place of each) and what is wrong, not with its records nor with the time that they are of.
 
     Examples:
         janela verify

@@ -1,8 +1,7 @@
 """``janela worker``: one worker in the foreground."""
 
+import gc
 from typing import NoReturn
-
-from processor.settings import Settings
 
 
 def worker() -> NoReturn:
@@ -20,11 +19,15 @@ def worker() -> NoReturn:
       3  could not go on (a transaction failed, the instance was fenced, a bug): start it again
       4  stuck: had input and committed nothing for JANELA_WATCHDOG_SECONDS
     """
+    gc.disable()  # the imports leave little to collect, and it would be looked for all the time
+    from processor.settings import Settings
+
     settings = Settings.load()
     from processor.cli.foreground import ForegroundWorker  # half a second of imports, for this verb alone
     from processor.ops.instruments import Instruments
     from processor.stream.app import create_app
 
+    gc.enable()
     app = create_app(settings, Instruments())
     faust_worker = ForegroundWorker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
     faust_worker.spinner = None  # it would write to stdout what is for a terminal

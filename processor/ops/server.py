@@ -9,6 +9,7 @@ nobody else.
 """
 
 import asyncio
+import resource
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -19,8 +20,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 if TYPE_CHECKING:
     from processor.ops.instruments import Instruments
 
-CONNECTIONS_MAX: Final = 100
-"""Of more than that the oldest ends: slow ones must neither use up the process's descriptors nor keep a probe out."""
+CONNECTIONS_MAX: Final = 2_000
+"""Of more than that the oldest ends, so that slow ones keep no probe out. Far fewer would cost more: who is cut off
+comes again at once, and a new connection takes what hundreds of bytes on an old one do."""
+DESCRIPTORS: Final = 4_096
+"""How many descriptors the process asks to be allowed; it may have been given 1,024 and leave to ask for more."""
 KEEP_ALIVE_S: Final = 15
 HEADER_BYTES_MAX: Final = 4096
 
@@ -33,6 +37,7 @@ class OpsServer:
         host, _, port = address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         self._instruments = instruments
+        self._connections_max = 0
         self._tried = threading.Event()
         self._error: OSError | None = None
 
@@ -42,6 +47,7 @@ class OpsServer:
         Raises:
             OSError: The address can't be had.
         """
+        self._connections_max = min(_descriptors() // 2, CONNECTIONS_MAX)
         threading.Thread(target=asyncio.run, args=(self._serve(),), name="ops", daemon=True).start()
         self._tried.wait()
         if self._error is not None:
@@ -71,7 +77,7 @@ class OpsServer:
     def _handler(self, runner: web.AppRunner) -> asyncio.Protocol:
         assert runner.server is not None  # it is set up
         live = [it for it in runner.server.connections if it.transport is not None and not it.transport.is_closing()]
-        for oldest in live[: max(len(live) + 1 - CONNECTIONS_MAX, 0)]:
+        for oldest in live[: max(len(live) + 1 - self._connections_max, 0)]:
             oldest.force_close()
         return runner.server()
 
@@ -85,6 +91,16 @@ class OpsServer:
         self._instruments.measure()
         text = generate_latest(self._instruments.metrics.registry)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _descriptors() -> int:
+    """Ask for enough descriptors, and give how many the process may have; half of them are for Kafka."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= DESCRIPTORS:
+        return DESCRIPTORS
+    allowed = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
 
 
 def _answer(wrong: list[str]) -> web.Response:

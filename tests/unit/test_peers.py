@@ -10,8 +10,8 @@ from tests.bench.document import as_html
 from tests.bench.peers.latency import Delays
 from tests.bench.peers.meter import Figures, Sample, figures
 from tests.bench.peers.outcome import Outcome, Said, digest
-from tests.bench.peers.story import Round, Story
-from tests.bench.peers.throughput import Case
+from tests.bench.peers.story import FAUST, IN_MEMORY, ROCKSDB, Round, Story
+from tests.bench.peers.throughput import FLOOR, Case
 
 A, B, C = (Said("window-opened", id_, "whatsapp:1:5511900010001", "2026-11-22T12:00:00.000Z") for id_ in "abc")
 
@@ -88,4 +88,20 @@ def test_the_report_sets_janela_beside_each_engine_by_the_medians(tmp_path: Path
     assert "| other | 4.00 | 4.00 | 4.00 | 4.00 |" in page
     assert "| wrong | *5.00* | *5.00* | *5.00* | *5.00* |" in page
     assert ">wrong: another job</text>" in (tmp_path / "peers-rate.svg").read_text()
-    assert "| floor | 0.25 | 0.25 | 0.25 | 0.25 |" in page
+
+
+@pytest.mark.parametrize(
+    ("rate", "p99_ms", "not_met"),
+    [(130_000, 50, set()), (119_999, 60.1, {0, 6, 7}), (80_000, 60, {0, 1, 3, 4, 5})],
+)
+def test_the_report_says_which_bars_are_met(rate: float, p99_ms: float, not_met: set[int], tmp_path: Path) -> None:
+    beside = {IN_MEMORY: 65_000, ROCKSDB: 40_000, FAUST: 2_000, FLOOR: 390_000}
+    rounds = [Round([case(beside[FLOOR], FLOOR)], [case(rate, "janela"), *(case(of, it) for it, of in beside.items())])]
+    delays = [Delays(it, 10_000, 5, 9, p99, 200, True) for it, p99 in (("janela", p99_ms), (IN_MEMORY, 120))]
+    Story(1000, 100, 4, with_quix=False, rounds=rounds, delays=delays).write(tmp_path)
+    told = (tmp_path / "peers.md").read_text().partition("| bar |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(told) == 8
+    assert {n for n, line in enumerate(told) if line.endswith("| not met |")} == not_met
+    assert {n for n, line in enumerate(told) if line.endswith("| met |")} == {*range(8)} - not_met
+    assert told[0].startswith(f"| events/s | at least 120,000 | {rate:,.0f} |")
+    assert told[6].startswith(f"| p99 at 10,000 events/s, ms | at most 60 | {p99_ms:.2f} |")

@@ -13,10 +13,10 @@ from processor.measure.plot import Across, Line, drawing
 from tests.bench import document
 from tests.bench.document import bars, told
 from tests.bench.peers import kafka_streams
-from tests.bench.peers.engines import ours
+from tests.bench.peers.engines import faust, ours, streams
 from tests.bench.peers.latency import Delays
 from tests.bench.peers.meter import Figures
-from tests.bench.peers.throughput import Case
+from tests.bench.peers.throughput import FLOOR, Case
 from tests.bench.report import machine
 
 FLOOR_MOVES_MAX: Final = 0.15
@@ -27,6 +27,19 @@ FIGURES: Final = {
     "events_a_cpu_second": "events per CPU-second",
     "warm_events_a_cpu_second": "the same, second half",
 }
+IN_MEMORY, ROCKSDB, FAUST = streams((), "memory").name, streams((), "rocksdb").name, faust("at_least_once").name
+TIMES_MIN: Final = (
+    (IN_MEMORY, "events_a_cpu_second", 1.8),
+    (IN_MEMORY, "warm_events_a_cpu_second", 1.2),
+    (ROCKSDB, "events_a_cpu_second", 2.8),
+    (FAUST, "events_a_second", 50.0),
+    (FLOOR, "events_a_second", 0.3),
+)
+"""The bars beside others: of whom, by which figure, and how many times as much we want to do."""
+EVENTS_A_SECOND_MIN: Final = 120_000
+P99_AT: Final = 10_000
+P99_MS_MAX: Final = 60
+P99_OF_STREAMS_MAX: Final = 0.5
 DRAWN: Final = {"events_a_second": "peers-rate.svg", "events_a_cpu_second": "peers-cpu.svg"}
 
 
@@ -134,6 +147,7 @@ class Story:
             "",
             *(f"![{FIGURES[name]}]({file})\n" for name, file in DRAWN.items()),
             *self._beside(valid or self.rounds),
+            *self._bars(valid or self.rounds),
         ]
         lines += [
             "Compared is id, contact and time of every output, with the model of `janela verify`.",
@@ -189,11 +203,7 @@ class Story:
 
     def _beside(self, rounds: list[Round]) -> Iterable[str]:
         """Tell how many times as much janela did as each other engine, by the medians."""
-        medians = {
-            engine: {name: statistics.median(getattr(each, name) for each in found) for name in FIGURES}
-            for engine in _engines(rounds)
-            if (found := self._figures(rounds, engine))
-        }
+        medians = self._medians(rounds)
         if (mine := medians.pop(ours().name, None)) is None:
             return
         yield _row("janela did so many times as much as", *FIGURES.values())
@@ -202,6 +212,33 @@ class Story:
             times = (f"{mine[name] / theirs[name]:.2f}" for name in FIGURES)
             yield _row(engine, *(times if self._is_right(rounds, engine) else map("*{}*".format, times)))
         yield ""
+
+    def _bars(self, rounds: list[Round]) -> Iterable[str]:
+        """Tell which of the bars that we have set ourselves are met, by the medians."""
+        medians = self._medians(rounds)
+        if (mine := medians.get(ours().name)) is None:
+            return
+        yield _row("bar", "wanted", "found", "")
+        yield _row(*["---"] * 4)
+        yield _bar(FIGURES["events_a_second"], mine["events_a_second"], EVENTS_A_SECOND_MIN)
+        for engine, name, times in TIMES_MIN:
+            if engine in medians:
+                what = f"{FIGURES[name]}, times those of {engine}"
+                yield _bar(what, mine[name] / medians[engine][name], times)
+        p99, theirs = self._p99(ours().name, P99_AT), self._p99(IN_MEMORY, P99_AT)
+        if p99:
+            yield _bar(f"p99 at {P99_AT:,} events/s, ms", statistics.median(p99), P99_MS_MAX, is_most=True)
+        if p99 and theirs:
+            share = statistics.median(p99) / statistics.median(theirs)
+            yield _bar(f"p99 at {P99_AT:,} events/s, of that of {IN_MEMORY}", share, P99_OF_STREAMS_MAX, is_most=True)
+        yield ""
+
+    def _medians(self, rounds: list[Round]) -> dict[str, dict[str, float]]:
+        return {
+            engine: {name: statistics.median(getattr(each, name) for each in found) for name in FIGURES}
+            for engine in _engines(rounds)
+            if (found := self._figures(rounds, engine))
+        }
 
     def _latency(self) -> Iterable[str]:
         for rate in dict.fromkeys(each.rate for each in self.delays):
@@ -220,6 +257,12 @@ _LATENCY: Final = (
     " is read to its end, so no message waits for a later one of the other side, and no opening for a clock. Drawn are"
     " those engines whose outputs of the backlog were the ones that are due."
 )
+
+
+def _bar(what: str, found: float, wanted: float, *, is_most: bool = False) -> str:
+    is_met = found <= wanted if is_most else found >= wanted
+    figure = f"{found:,.0f}" if found >= 100 else f"{found:.2f}"
+    return _row(what, f"at {'most' if is_most else 'least'} {wanted:,}", figure, "met" if is_met else "not met")
 
 
 def _engines(rounds: Iterable[Round]) -> list[str]:

@@ -15,6 +15,7 @@ from tests.bench.peers.outcome import OUTPUTS, Outcome, Said, digest, said
 from tests.bench.scene import WITHIN_S, Bench
 from tests.chaos.harness import INPUTS, ROOT
 
+FLOOR = "aiokafka getmany"
 HAVE_STOPPED_S = 1.0
 SETTLED_WITHIN_S = 60
 
@@ -66,7 +67,7 @@ async def floor(settings: Settings) -> Case:
     """Measure the floor on the same inputs."""
     names = [settings.topic_prefix + topic for topic in INPUTS.values()]
     told = await _told("floor", settings.bootstrap_servers, str(settings.partitions), *names)
-    return _case("aiokafka getmany", "none: reads only", told, is_right=True, outcome="says nothing")
+    return _case(FLOOR, "none: reads only", told, is_right=True, outcome="says nothing")
 
 
 async def in_process(settings: Settings, due: Counter[Said]) -> Case:

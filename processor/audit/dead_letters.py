@@ -2,13 +2,15 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from processor.audit.findings import DEAD_LETTERS, INPUTS, Fault, Found, Kind, Terms, Written
 from processor.audit.model import DeadLetter
 from processor.audit.records import Digest, NotKept, Record
 from processor.audit.rounds import Headers
+
+_DIGITS_MAX = 19  # of an offset
 
 _Place = tuple[str, int]
 """A topic's name on the cluster, and an offset."""
@@ -53,13 +55,13 @@ def dead_letter_faults(found: Found, expected: Iterable[DeadLetter], terms: Term
     """Give what is lost, doubled, unexpected, or no true copy."""
     due = {(terms.topic_prefix + letter.topic, letter.offset): letter.reason for letter in expected}
     inputs = {terms.topic_prefix + name: found.inputs[name] for name in INPUTS}
-    sources = {topic: _Sources(records) for topic, records in inputs.items()}
+    sources = {topic: _Sources(topic, read, due) for topic, read in inputs.items()}
     last_read = {} if found.sequence_max is None else {topic: _last_offset(read) for topic, read in inputs.items()}
     seen: set[_Place] = set()
     for letter in found.written.get(DEAD_LETTERS, ()):
         headers, said = _headers_and_ours(letter)
         topic, offset = said.get("__dlq.topic", ""), said.get("__dlq.offset", "")
-        place = topic, int(offset) if offset.isdecimal() else -1
+        place = topic, int(offset) if offset.isdecimal() and len(offset) <= _DIGITS_MAX else -1
         if topic in last_read and place[1] > last_read[topic]:
             continue  # of a record after those that were read
 
@@ -73,7 +75,7 @@ def dead_letter_faults(found: Found, expected: Iterable[DeadLetter], terms: Term
             yield fault(Kind.DOUBLED)
         elif said["__dlq.reason"] != due[place]:
             yield fault(Kind.WRONG, f"reason {said['__dlq.reason']}, expected {due[place]}")
-        elif not _is_true_copy(letter, headers, said, _Source.of(sources[topic].at(place[1]))):
+        elif not _is_true_copy(letter, headers, said, sources[topic].at(place[1])):
             yield fault(Kind.WRONG, "not the record byte for byte")
         seen.add(place)
     for (topic, number), reason in due.items():
@@ -83,20 +85,25 @@ def dead_letter_faults(found: Found, expected: Iterable[DeadLetter], terms: Term
 
 
 class _Sources:
-    """The records of an input by their offsets; whoever asks in order goes through them once."""
+    """What there must be copies of on one topic, by offset.
 
-    def __init__(self, records: Iterable[Record]) -> None:
-        self._records = records
-        self._rest: Iterator[Record] = iter(())
-        self._offset = -1
-        """Of the last one that was given."""
+    Copies lie in the order of their records, so these are gone along once; where they do not, all are kept.
+    """
 
-    def at(self, offset: int) -> Record:
-        """Give the one that lies there; one does."""
-        if offset <= self._offset or self._offset < 0:
-            self._rest = iter(self._records)
-        self._offset = offset
-        return next(record for record in self._rest if record.offset == offset)
+    def __init__(self, topic: str, records: Iterable[Record], due: Container[_Place]) -> None:
+        self._topic, self._records, self._due = topic, records, due
+        self._rest = iter(records)
+        self._passed = -1
+        self._kept: dict[int, _Source] = {}
+
+    def at(self, offset: int) -> _Source:
+        """Give the one that lies there; one that is due does."""
+        if offset > self._passed:
+            self._passed = offset
+            return _Source.of(next(record for record in self._rest if record.offset == offset))
+        if not self._kept:
+            self._kept = {it.offset: _Source.of(it) for it in self._records if (self._topic, it.offset) in self._due}
+        return self._kept[offset]
 
 
 def _last_offset(records: Iterable[Record]) -> int:

@@ -340,7 +340,8 @@ class Fold:
         assert first is not None
         if first.event.time_ms >= round_.clock_ms:
             return True
-        return second is not None and second.event.time_ms >= round_.clock_ms and _may_pass_over(first, round_)
+        is_second_later = not schedule.is_whole if second is None else second.event.time_ms >= round_.clock_ms
+        return is_second_later and _may_pass_over(first, round_)
 
     def _no_idle_time(self, clock_ms: int, noted_ms: int, schedule: Schedule) -> str:
         """Say why idle time had no right to move the clock so far; empty where it had."""

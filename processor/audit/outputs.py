@@ -202,8 +202,8 @@ class Outputs:
         if output.event != due.output.event:
             yield self._fault(Kind.WRONG, output, output.id, "; ".join(differences(output.event, due.output.event)))
         if output.round is not None and output.round != due.round:
-            details = f"{output.id} is due in {due.round or 'no round that is told of'}"
-            yield self._fault(Kind.OUT_OF_ORDER, output, f"round {output.round}", details)
+            due_in = "no round that is told of" if due.round is None else f"round {due.round}"
+            yield self._fault(Kind.OUT_OF_ORDER, output, f"round {output.round}", f"{output.id} is due in {due_in}")
 
     def _faults_of_the_rest(self) -> Iterator[Fault]:
         """Tell what was not found, to the very end, and what was and is not due."""

@@ -19,6 +19,7 @@ HEADER = "janela-round"
 
 _SPAN = r"([0-9]{1,19})\+([0-9]{1,19})(?:/(-?[0-9]{1,19}))?"
 _FORM = re.compile(f"{_SPAN} {_SPAN} {_SPAN}".encode())
+_NUMBER_MAX = 2**63 - 1
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -45,12 +46,18 @@ class Round(NamedTuple):
             return None
         groups = match.groups()
         inbound, outbound, clock = (_absolute(*groups[at : at + 3]) for at in (0, 3, 6))
-        return cls(*inbound, *outbound, *clock)
+        round_ = cls(*inbound, *outbound, *clock)
+        return round_ if all(number is None or abs(number) <= _NUMBER_MAX for number in round_) else None
 
     @property
     def end(self) -> tuple[int, int, int]:
         """Where it ends: inbound, outbound and clock. No two rounds end alike."""
         return self.inbound_to, self.outbound_to, self.clock_ms
+
+    @property
+    def rank(self) -> tuple[int, ...]:
+        """By this they are in order: by their ends, and by the rest only where these are the same."""
+        return *self.end, *(-1 if number is None else number for number in self)
 
     @property
     def is_inbound_ended(self) -> bool:
@@ -113,7 +120,7 @@ class Schedule:
 
 
 def chained(witnesses: Iterable[Witness]) -> Iterator[Witness]:
-    """Leave out whichever contradicts those before it, of rounds in the order in which they end."""
+    """Leave out whichever contradicts those before it, of rounds in the order of their ranks."""
     end = (0, 0, 0)
     for witness in witnesses:
         if witness.round.follows(end):
@@ -122,7 +129,10 @@ def chained(witnesses: Iterable[Witness]) -> Iterator[Witness]:
 
 
 class Walk:
-    """Goes along a schedule, and tells of rounds, as they come, whether they are in it."""
+    """Goes along a schedule, and tells of a topic's rounds, as they come, whether they are in it.
+
+    Rounds that end at or before one that was passed are believed: where a topic goes back, that is told by itself.
+    """
 
     def __init__(self, schedule: Schedule) -> None:
         """Begin before the first."""
@@ -131,7 +141,7 @@ class Walk:
         self._passed_end = (-1, -1, -1)
 
     def has(self, round_: Round) -> bool:
-        """Whether a round is in the schedule; one that ends before the last that was asked for is believed to be."""
+        """Whether a round is in the schedule, as far as can be told without going back."""
         while self._next is not None and self._next.end < round_.end:
             self._passed_end = self._next.end
             self._next = next(self._rounds, None)

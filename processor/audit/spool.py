@@ -13,7 +13,7 @@ import zstandard
 from processor.settings import SettingsError
 
 BLOCK_BYTES: Final = 1024 * 1024
-"""How much is compressed at a time, and expanded; a block ends with the record that fills it."""
+"""How much is compressed at a time, and expanded, by default; a block ends with the record that fills it."""
 
 _ARRAY: Final = b"\xdd"
 """How an array begins in MessagePack; its length follows, in four bytes."""
@@ -28,8 +28,9 @@ class Spool(Iterable[R], Generic[R]):
     can't be written, SettingsError says so of TMPDIR.
     """
 
-    def __init__(self, kind: type[R]) -> None:
+    def __init__(self, kind: type[R], block_bytes: int | None = None) -> None:
         """Begin with none; the file goes where TMPDIR says."""
+        self._block_bytes = block_bytes or BLOCK_BYTES
         with _told_of_tmpdir():
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - its life is the spool's
         self._encoder, self._decode = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(list[kind]).decode  # type: ignore[valid-type]
@@ -42,7 +43,7 @@ class Spool(Iterable[R], Generic[R]):
         """Put one in, after all others."""
         self._encoder.encode_into(record, self._last, -1)
         self._count += 1
-        if len(self._last) >= BLOCK_BYTES:
+        if len(self._last) >= self._block_bytes:
             block = self._compressor.compress(self._last_block())
             self._write(block)
             self._blocks.append((self._end, len(block)))
@@ -74,6 +75,8 @@ def _told_of_tmpdir() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # it is not the folder
         reason = "no space left" if error.errno == errno.ENOSPC else str(error)
         where = os.environ.get("TMPDIR") or "none"
         told = f"TMPDIR: found {where} ({reason}), expected a folder with room for a tenth of a partition's topics"

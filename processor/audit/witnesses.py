@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from typing import Final
 
 from processor.audit.findings import OUTPUTS, STATES, Found, Written
@@ -10,20 +11,22 @@ from processor.audit.spool import Spool
 
 RUNS_MAX: Final = 50
 """How many files the rounds of a partition may take; each is held open."""
+BLOCK_BYTES: Final = 64 * 1024
+"""What each of these files takes of memory, some times over, while it is read."""
 
 
 class Witnesses:
     """Gathers the rounds that the records of a partition tell of, and makes a schedule of them; `close` deletes them.
 
     They wait in temporary files, in runs that each are in order, as rounds are on a topic by itself: there are no more
-    runs than topics, and one more where a topic goes back.
+    runs than topics, unless a topic goes back.
     """
 
     def __init__(self) -> None:
         """Begin with none."""
         self._runs: list[tuple[Spool[Witness], Round]] = []
         """Each run, and its last round."""
-        self._chain: Spool[Witness] = Spool(Witness)
+        self._files = ExitStack()
         self._is_complete = True
 
     def note(self, topic: str, record: Written) -> None:
@@ -32,11 +35,11 @@ class Witnesses:
         if round_ is None:
             self._is_complete = False
             return
-        at = next((at for at, (_, last) in enumerate(self._runs) if last.end <= round_.end), len(self._runs))
+        at = next((at for at, (_, last) in enumerate(self._runs) if last.rank <= round_.rank), len(self._runs))
         if at == RUNS_MAX:
-            at -= 1  # out of order once more: the schedule leaves it out, and each that tells of it is a fault
+            at -= 1  # a topic went back that often, which is told; what the merge makes of this one no longer matters
         elif at == len(self._runs):
-            self._runs.append((Spool(Witness), round_))
+            self._runs.append((self._spool(), round_))
         elif self._runs[at][1] == round_:
             return
         run = self._runs[at][0]
@@ -53,16 +56,18 @@ class Witnesses:
         """
         if not (self._is_complete or leave.moves_idle_clock):
             return None
-        in_order = heapq.merge(*(run for run, _ in self._runs), key=lambda witness: witness.round.end)
+        in_order = heapq.merge(*(run for run, _ in self._runs), key=lambda witness: witness.round.rank)
+        chain = self._spool()
         for witness in chained(each for each in in_order if until is None or not _is_beyond(each.round, until)):
-            self._chain.append(witness)
-        return Schedule(self._chain, leave, clock_ms, is_whole)
+            chain.append(witness)
+        return Schedule(chain, leave, clock_ms, is_whole)
 
     def close(self) -> None:
-        """Delete them, those of the schedule too."""
-        for run, _ in self._runs:
-            run.close()
-        self._chain.close()
+        """Delete them, those of a schedule too."""
+        self._files.close()
+
+    def _spool(self) -> Spool[Witness]:
+        return self._files.enter_context(closing(Spool(Witness, BLOCK_BYTES)))
 
 
 def _is_beyond(round_: Round, end: tuple[int, int, int]) -> bool:

@@ -19,7 +19,6 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.audit import spool
 from processor.audit import witnesses as gathering
 from processor.audit.findings import INPUTS, OUTPUTS, STATES, Found, Kind, Terms, Written
 from processor.audit.model import Breach, Fold, run
@@ -147,7 +146,16 @@ def test_each_record_of_a_round_tells_what_it_took_and_how_time_went() -> None:
     assert all(HEADER not in dict(each.headers) for each in play.written["dead-letters"])
 
 
-@pytest.mark.parametrize("text", [None, b"", b"1+1 1+1", b"1-2/3 0+0 0+0", b"1+1/0 0+0/0 0+0/0 ", b"\xff"])
+LONG = b"9" * 19
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(None, b"", b"1+1 1+1", b"1-2/3 0+0 0+0", b"1+1/0 0+0/0 0+0/0 ", b"\xff"),
+        *(LONG + b"+0 0+0 0+0", b"1+" + LONG + b" 0+0 0+0", b"0+0/-" + LONG + b" 0+0 0+0", b"0+0 0+0 0+1/" + LONG),
+    ],
+)
 def test_a_header_that_is_not_in_its_form_tells_nothing(text: bytes | None) -> None:
     assert Round.read([(HEADER, text)]) is None
     assert Round.read([]) is None
@@ -193,6 +201,23 @@ def test_idle_time_that_fired_nothing_stands_in_the_next_round() -> None:
     play.fetch("inbound")
     play.decide(T0 + DAY - HOUR)
     assert play.said()[-2:] == ["opened", f"expiring/{T0 + DAY - HOUR}/7200"]
+    assert play.judged() == []
+
+
+def test_a_full_round_is_clean_also_while_the_event_that_it_stopped_before_is_not_committed() -> None:
+    play = Play()
+    play.put("inbound", T0)
+    play.put("inbound", T0 + DAY)
+    play.fetch("inbound", 2)
+    with patch.object(core, "OUTPUTS_MAX", 2):
+        play.decide(T0 + DAY)
+    play.put("outbound", T0 + HOUR, at_ms=T0 + DAY + SECOND)  # came meanwhile, and is taken first
+    play.fetch("outbound")
+    with patch.object(core, "OUTPUTS_MAX", 1):
+        play.decide(T0 + DAY + SECOND)
+    assert play.cut[:2] == (1, 1)
+    assert play.judged(play.cut) == play.judged() == []
+    play.decide(T0 + DAY + SECOND)
     assert play.judged() == []
 
 
@@ -404,6 +429,15 @@ def _witnessed(rounds: Iterable[Round]) -> Witnesses:
     return witnesses
 
 
+def test_of_two_rounds_that_end_alike_the_same_one_counts_whichever_was_read_first() -> None:
+    one, other = Round(0, 1, None, 0, 0, None, 0, 5, None), Round(0, 1, None, 0, 0, None, 1, 5, None)
+    for read in ((one, other), (other, one), (other, one, other, one)):
+        with closing(_witnessed(read)) as witnesses:
+            schedule = witnesses.schedule(leave(Settings()), is_whole=True)
+            assert schedule is not None
+            assert [witness.round for witness in schedule.witnesses] == [one]
+
+
 def _one_after_the_other(count: int, start: int = 0) -> list[Round]:
     return [Round(at, at + 1, None, 0, 0, None, T0 + at, T0 + at + 1, None) for at in range(start, start + count)]
 
@@ -438,7 +472,7 @@ def test_a_topic_that_goes_back_again_and_again_takes_no_more_files_than_there_m
 
 
 def test_rounds_wait_in_files_and_memory_is_the_same_for_ten_times_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(gathering, "BLOCK_BYTES", 4096)
 
     def peak_bytes(count: int) -> int:
         gc.collect()

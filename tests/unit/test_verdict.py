@@ -4,7 +4,7 @@ import dataclasses
 import json
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from processor.audit import model, records
 from processor.audit import outputs as audit_outputs
+from processor.audit.dead_letters import dead_letter_faults
 from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, Found, Kind, Terms, Written
 from processor.audit.model import Fold, Result, run
 from processor.audit.policy import ModelPolicy
@@ -57,7 +58,7 @@ def fold(**more: Any) -> Fold:
     return Fold(INBOUND, OUTBOUND, ModelPolicy(), 1, **more)
 
 
-def topics(expected: Result = EXPECTED) -> Topics:
+def topics(expected: Result = EXPECTED, inbound: Sequence[Record] = INBOUND) -> Topics:
     """Write what the model says as a worker does, so that a test can spoil it."""
     written: Topics = {name: [] for name in (*OUTPUTS, "window-state", "consent-state", DEAD_LETTERS)}
 
@@ -79,7 +80,7 @@ def topics(expected: Result = EXPECTED) -> Topics:
     for key, consents in expected.consents.items():
         put("consent-state", key, {"v": 1, **consents})
     for letter in expected.dead_letters:
-        source = INBOUND[letter.offset]
+        source = inbound[letter.offset]
         ours = {
             "reason": letter.reason,
             "message": "it begins with n",
@@ -300,6 +301,29 @@ def test_a_dead_letter_that_comes_twice_is_doubled() -> None:
     written = topics()
     written[DEAD_LETTERS] *= 2
     assert kinds(written) == {(Kind.DOUBLED, DEAD_LETTERS)}
+
+
+def test_dead_letters_in_any_order_are_held_to_their_records_in_two_passes() -> None:
+    class Passes(list[Record]):
+        gone = 0
+
+        def __iter__(self) -> Iterator[Record]:
+            self.gone += 1
+            return super().__iter__()
+
+    inbound = Passes(record("inbound", n, KEYS[0], n, "text")._replace(value=b"%d{" % n) for n in range(20))
+    result = run(inbound, [], ModelPolicy(), 1)
+    letters = topics(result, inbound)[DEAD_LETTERS]
+    assert len(letters) == 20
+    for order in (letters, letters[::-1], [letters[5], *letters[:5], *letters[6:]]):
+        inbound.gone = 0
+        there = Found(0, dict(zip(INPUTS, (inbound, []), strict=True)), {DEAD_LETTERS: order})
+        assert list(dead_letter_faults(there, result.dead_letters, TERMS)) == []
+        assert inbound.gone <= 2
+    changed_ = letters[0]._replace(value=b"{")
+    for order in ([changed_, *letters[1:]], [*letters[1:], changed_]):
+        there = Found(0, dict(zip(INPUTS, (inbound, []), strict=True)), {DEAD_LETTERS: order})
+        assert [it.kind for it in dead_letter_faults(there, result.dead_letters, TERMS)] == [Kind.WRONG]
 
 
 def test_while_a_worker_goes_on_only_dead_letters_of_what_it_takes_now_are_left_out() -> None:

@@ -10,7 +10,7 @@ from tests.chaos.harness import Worker
 TELL_S: Final = 1.0
 
 WORKER: Final = """
-import asyncio, json, os, threading
+import asyncio, json, os, sys, threading
 from pathlib import Path
 from processor.settings import Settings
 from processor.stream.app import create_app
@@ -27,6 +27,7 @@ async def tell():
         loops = [asyncio.get_running_loop(), *([thread.thread_loop] if thread is not None else [])]
         seen = {
             "rss_kb": int(status.partition("VmRSS:")[2].split()[0]),
+            "blocks": sys.getallocatedblocks(),  # what Python holds, whatever its allocator keeps beside it
             "descriptors": len(os.listdir("/proc/self/fd")),
             "threads": threading.active_count(),
             "tasks": sum(len(asyncio.all_tasks(loop)) for loop in loops),

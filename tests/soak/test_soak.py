@@ -189,7 +189,7 @@ async def test_hours_of_mild_chaos_lose_nothing_and_a_worker_takes_no_more_than_
         looked_at = samples[int(len(samples) * WARM_UP_SHARE) :]
         slopes = {
             name: Slope.through([sample[name] for sample in looked_at], TELL_S)
-            for name in ("rss_kb", "descriptors", "threads", "tasks")
+            for name in ("rss_kb", "blocks", "descriptors", "threads", "tasks")
         }
         record: dict[str, Any] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -203,6 +203,7 @@ async def test_hours_of_mild_chaos_lose_nothing_and_a_worker_takes_no_more_than_
             "lag_max": trouble.lag_max,
             "rest_s": round(rest_s, 1),
             "faults": dict(trouble.faults),
+            "load_average": os.getloadavg()[2],
             "warm_up_share": WARM_UP_SHARE,
             "rss_growth_max": RSS_GROWTH_MAX,
             "count_growth_max": COUNT_GROWTH_MAX,

@@ -40,10 +40,16 @@ def test_the_page_tells_of_level_memory_and_of_a_clean_verdict(tmp_path: Path) -
         "3,600,000 records and 4,000,000 events that\nwere due: nothing lost, doubled or wrong. It took 100 MB at most."
         in page
     )
-    assert "| memory, MB | 200.0 | -1.0 | 8% of the mean |" in page
-    assert "| tasks | 17.0 | +0.5 | 3 |" in page
+    assert "| memory, MB | 200.0 | -1.0 | 8% of the mean | met |" in page
+    assert "| tasks | 17.0 | +0.5 | 3 | met |" in page
     assert (tmp_path / "soak-memory.svg").read_text().count("<polyline") == 1
     assert "<svg" in (tmp_path / "soak.html").read_text()
+
+
+def test_the_page_tells_of_memory_that_rises() -> None:
+    rising = record()
+    rising["slopes"]["rss_kb"]["growth"] = 20 * 1024.0
+    assert "| memory, MB | 200.0 | +20.0 | 8% of the mean | not met |" in story.page(rising)
 
 
 def test_the_page_tells_of_what_is_wrong() -> None:

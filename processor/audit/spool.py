@@ -76,7 +76,8 @@ def _told_of_tmpdir() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise  # it is not the folder
+            told = "open files (ulimit -n): found as many as are allowed, expected room for some sixty more"
+            raise SettingsError([told]) from error
         reason = "no space left" if error.errno == errno.ENOSPC else str(error)
         where = os.environ.get("TMPDIR") or "none"
         told = f"TMPDIR: found {where} ({reason}), expected a folder with room for a tenth of a partition's topics"

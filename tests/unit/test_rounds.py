@@ -471,11 +471,11 @@ def test_a_topic_that_goes_back_again_and_again_takes_no_more_files_than_there_m
     assert len(list(Path("/dev/fd").iterdir())) == open_before
 
 
-def test_rounds_wait_in_files_and_memory_is_the_same_for_ten_times_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_wait_in_files_and_memory_is_the_same_for_twice_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "BLOCK_BYTES", 4096)
 
     def peak_bytes(count: int) -> int:
-        gc.collect()
+        gc.collect()  # empties what Python keeps for later: up to two thousand tuples of each size
         tracemalloc.start()
         try:
             with closing(_witnessed(_one_after_the_other(1, at)[0] for at in range(count))) as witnesses:
@@ -486,7 +486,7 @@ def test_rounds_wait_in_files_and_memory_is_the_same_for_ten_times_as_many(monke
         finally:
             tracemalloc.stop()
 
-    # Python keeps two thousand tuples of each size for later, so both are more.
+    # more than it keeps, both
     assert peak_bytes(6_000) - peak_bytes(3_000) < 60 * 3_000
 
 

@@ -114,3 +114,12 @@ def test_a_folder_without_room_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(SettingsError, match="TMPDIR"):
         Spool(Written)
+
+
+def test_too_many_open_files_are_not_put_down_to_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: Any, **__: Any) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", exhausted)
+    with pytest.raises(SettingsError, match=r"^open files \(ulimit -n\): found as many as are allowed"):
+        Spool(Written)

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from processor.ops.instruments import Instruments
 
 CONNECTIONS_MAX: Final = 2_000
-"""Of more than that the oldest ends, so that slow ones keep no probe out. Far fewer would cost more: who is cut off
-comes again at once, and a new connection takes what hundreds of bytes on an old one do."""
+"""Of more than that the oldest ends, so that slow ones keep no probe out. Fewer cost more: who is cut off comes again.
+Beside a thousand slow clients p99 was 1.0 to 3.1 times what it was without, at a limit of 100 (four pairs of runs), and
+0.6 to 2.4 times at this one (seven pairs)."""
 DESCRIPTORS: Final = 4_096
 """How many descriptors the process asks to be allowed; it may have been given 1,024 and leave to ask for more."""
 KEEP_ALIVE_S: Final = 15

@@ -44,7 +44,7 @@ async def test_every_event_of_open_loop_traffic_comes_out_once_and_in_time_to_be
 async def test_what_slow_connections_to_a_worker_cost_its_events_is_measured_by_turns(
     kafka: Kafka, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """The bar is that a thousand raise the 99th percentile by 20 % at most; the worker keeps the newest hundred."""
+    """The bar is that a thousand raise the 99th percentile by 20 % at most."""
     cases = [
         await _measured(kafka, f"{topic_prefix}{n}.{connections}.", tmp_path, RATES[0], PARTITIONS[0], connections)
         for n, connections in product(range(SLOW_ROUNDS), (0, SLOW_CONNECTIONS))

@@ -23,12 +23,11 @@ def worker() -> NoReturn:
     from processor.settings import Settings
 
     settings = Settings.load()
-    from processor.cli.foreground import ForegroundWorker  # half a second of imports, for this verb alone
-    from processor.ops.instruments import Instruments
+    from processor.ops.instruments import Instruments  # half a second of imports, for this verb alone
     from processor.stream.app import create_app
 
     gc.enable()
     app = create_app(settings, Instruments())
-    faust_worker = ForegroundWorker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
+    faust_worker = app.Worker(loglevel="WARN", quiet=True, redirect_stdouts=False)
     faust_worker.spinner = None  # it would write to stdout what is for a terminal
     faust_worker.execute_from_commandline()

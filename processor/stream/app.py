@@ -7,6 +7,7 @@ import faust
 import mode
 from faust.types import TP
 
+from processor.foreground import ForegroundWorker
 from processor.logs import logging_config
 from processor.preflight import refusals
 from processor.settings import Settings, SettingsError
@@ -64,6 +65,7 @@ def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
         value_serializer="raw",
         table_standby_replicas=0,
         TableManager=store.Tables,
+        Worker=ForegroundWorker,
         topic_disable_leader=True,
         topic_allow_declare=False,
         topic_replication_factor=1,

@@ -99,9 +99,11 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (memory.Store.reset_state, "self"),
     (TableManager.on_start, "self"),
     (TableManager._update_channels, "self"),
-    # processor.cli.foreground
+    # processor.foreground
     (faust.Worker._shutdown_loop, "self"),
     (faust.Worker._gather_futures, "self, timeout"),
+    (faust.Worker._on_sigusr1, "self"),
+    (faust.Worker._on_sigusr2, "self"),
     # processor.stream.app
     (faust.App.on_first_start, "self"),
     (faust.App._create_directories, "self"),

@@ -293,6 +293,8 @@ async def test_faust_users_can_start_it_their_way(settings: Settings, tmp_path: 
         worker = stage.worker("w", command=FAUST)
         await stage.preload(backlog(1, 500, 50, PARTITIONS, now_ms() - HOUR_MS))
         await stage.until_consumed(READY_S)
+        worker.signal(signal.SIGUSR1)
+        await stage.until("stacks", lambda: any("Current thread" in it for it in worker.lines()), READY_S)
         await stopped(worker)
         verdict = await verify(settings)
         assert verdict.is_clean, verdict

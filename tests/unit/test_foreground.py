@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import faust
 import pytest
 
-from processor.cli.foreground import ForegroundWorker
+from processor.foreground import ForegroundWorker
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
     engine = Engine(settings, watcher)
     app = App(
         settings.app_id,
+        env={},  # from the process's own Faust takes BROKER_URL, APP_VERSION and 80 more, before what is given here
         broker=";".join(f"{transport.SCHEME}://{server}" for server in settings.bootstrap_servers.split(",")),
         broker_credentials=engine.connection.faust_credentials(),
         broker_client_id=engine.transactional_id,

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import faust
 import mode
+from faust.app import BootStrategy
 from faust.types import TP
 
 from processor.foreground import ForegroundWorker
@@ -16,9 +17,14 @@ from processor.stream.engine import Engine
 from processor.stream.watcher import Watcher
 
 
-class App(faust.App):
-    """A Faust app with its engine. It keeps nothing on disk."""
+class _Boot(BootStrategy):
+    enable_web = False  # it would serve the table, phone numbers included; `faust worker` switches `web_enabled` on
 
+
+class App(faust.App):
+    """A Faust app with its engine. It keeps nothing on disk, and nobody can connect to it."""
+
+    BootStrategy = _Boot
     engine: Engine
 
     async def on_first_start(self) -> None:
@@ -71,7 +77,6 @@ def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
         topic_allow_declare=False,
         topic_replication_factor=1,
         recovery_consistency_check=False,
-        web_enabled=False,  # it would serve the table, phone numbers included, without a password
         logging_config=logging_config(settings.log_format, settings.log_level),
     )
     app.engine = engine

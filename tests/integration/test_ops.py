@@ -17,6 +17,7 @@ from processor.settings import Settings
 from processor.stream.engine import EXIT_REFUSED
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import INPUTS, Stage, Worker, patience
+from tests.integration.test_worker import either_way
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -131,10 +132,14 @@ async def test_an_address_that_was_chosen_and_can_not_be_had_is_refused(settings
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-async def test_a_worker_listens_where_its_setting_says_and_nowhere_else(settings: Settings, tmp_path: Path) -> None:
+@either_way
+async def test_a_worker_listens_where_its_setting_says_and_nowhere_else(
+    settings: Settings, tmp_path: Path, command: tuple[str, ...]
+) -> None:
     address = free_address()
     async with Stage.open(settings, tmp_path) as stage:
-        told, silent = stage.worker("told", ops_address=address), stage.worker("silent", ops_address="")
+        told = stage.worker("told", command=command, ops_address=address)
+        silent = stage.worker("silent", command=command, ops_address="")
         await ready(stage, address)
 
         async def is_placed() -> bool:

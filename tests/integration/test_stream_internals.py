@@ -445,7 +445,7 @@ async def look():
         "member_now": consumer._coordinator.member_id,
         "carriers": carriers,
         "auto_commit": consumer._enable_auto_commit,
-        "web": app.conf.web_enabled,
+        "web": app.boot_strategy._should_enable_web(),
         "processing_guarantee": app.conf.processing_guarantee.value,
     }
     print("SEEN " + json.dumps(seen), flush=True)

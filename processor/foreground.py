@@ -1,9 +1,9 @@
-"""A Faust worker in the foreground: gone when its work is done, and it tells no values of its stacks."""
+"""A Faust worker in the foreground: gone when its work is done, and what ends it is told by its engine."""
 
 import asyncio
 import faulthandler
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, cast
 
 import faust
 
@@ -19,7 +19,19 @@ class ForegroundWorker(faust.Worker):
 
     On SIGUSR1 mode writes every local variable, phone numbers among them, and on SIGUSR2 it waits for a debugger while
     the group gives the worker up. Here both write where each thread is, as the watchdog does.
+
+    Whatever crashes in Faust ends the process as a failure of our own does.
     """
+
+    async def start(self) -> None:
+        """Start, and run until stopped."""
+        try:
+            await super().start()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the process ends
+            self._crash(error)
+
+    def _crash(self, reason: BaseException) -> None:
+        cast(Any, self.app).engine.fail(reason)
 
     def _on_sigusr1(self) -> None:
         faulthandler.dump_traceback(self.stderr)
@@ -35,5 +47,3 @@ class ForegroundWorker(faust.Worker):
         if left:
             self.loop.run_until_complete(asyncio.wait(left, timeout=_LEFT_S))
         self.loop.close()
-        if self.crash_reason:
-            raise self.crash_reason from self.crash_reason

@@ -6,6 +6,7 @@ own lines are in a catalogue (`processor.ops.events`).
 """
 
 import logging
+import re
 import sys
 import time
 import traceback
@@ -14,6 +15,9 @@ from types import TracebackType
 from typing import Any, Final
 
 import structlog
+from aiokafka.errors import KafkaError
+
+_BEFORE_VALUES: Final = re.compile(r"[^\n<({]*")
 
 BURST: Final = 10
 PERIOD_S: Final = 10.0
@@ -42,6 +46,27 @@ class RateLimit(logging.Filter):
             began_s, count = now_s, 0
         self._periods[kind] = began_s, count + 1
         return count < BURST
+
+
+class WithoutValues(logging.Filter):
+    """Takes out of a library's line what may quote a record: messages of exceptions, and asyncio's lists of objects.
+
+    An exception leaves its type, except where brokers or the operating system speak.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the line; it always goes out."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(_without_message(it) for it in record.args)
+        if record.name == "asyncio":
+            record.msg = _BEFORE_VALUES.match(str(record.msg))[0]  # type: ignore[index]  # it matches everything
+        return True
+
+
+def _without_message(value: object) -> object:
+    if not isinstance(value, BaseException) or isinstance(value, KafkaError | OSError):
+        return value
+    return _name(type(value))
 
 
 def _tell_suppressed(_: Any, __: str, line: dict[str, Any]) -> dict[str, Any]:
@@ -102,12 +127,12 @@ def logging_config(log_format: str, log_level: str) -> dict[str, Any]:
                 ],
             }
         },
-        "filters": {"rate": {"()": RateLimit}},
+        "filters": {"rate": {"()": RateLimit}, "values": {"()": WithoutValues}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
                 "formatter": "line",
-                "filters": ["rate"],
+                "filters": ["rate", "values"],
                 "stream": "ext://sys.stderr",
             }
         },

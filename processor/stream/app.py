@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import faust
 import mode
-from faust.app import BootStrategy
 from faust.types import TP
 
 from processor.foreground import ForegroundWorker
@@ -17,14 +16,9 @@ from processor.stream.engine import Engine
 from processor.stream.watcher import Watcher
 
 
-class _Boot(BootStrategy):
-    enable_web = False  # it would serve the table, phone numbers included; `faust worker` switches `web_enabled` on
-
-
 class App(faust.App):
     """A Faust app with its engine. It keeps nothing on disk, and nobody can connect to it."""
 
-    BootStrategy = _Boot
     engine: Engine
 
     async def on_first_start(self) -> None:
@@ -79,6 +73,7 @@ def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
         recovery_consistency_check=False,
         logging_config=logging_config(settings.log_format, settings.log_level),
     )
+    app.boot_strategy.enable_web = False  # it would serve the table, numbers included; Faust's CLI sets `web_enabled`
     app.engine = engine
     names = engine.names
     schema = transport.CarrierSchema(key_type=bytes, value_type=bytes)

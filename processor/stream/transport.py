@@ -64,6 +64,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._openings: dict[TopicPartition, int] = {}
         self._held: frozenset[TopicPartition] = frozenset()
 
+    def on_crash(self, *_: Any, **__: Any) -> None:
+        """Leave it to the worker, which hears of it next, to tell what happened: mode would write it to stderr."""
+
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # Faust sets it only under its own guarantee

@@ -55,6 +55,17 @@ def accept(owner, carrier):
 
 Owner.accept = accept
 """,
+    "consumer": """
+from processor.stream.transport import ConsumerThread
+
+rightly = ConsumerThread._take
+
+def take(thread, fetcher):
+    carriers = rightly(thread, fetcher)
+    return [{}[it.records[0].key] for it in carriers]
+
+ConsumerThread._take = take
+""",
 }
 DAMAGED = b'{"v":1,"status":"%s001"}' % MARKS[0]
 
@@ -121,7 +132,7 @@ async def test_no_number_id_or_text_is_in_logs_metrics_spans_headers_or_the_proc
     assert b"dead letter" in said["spans"]
     assert log.count(b"worker.bug") == len(BUGS)
     assert log.count(b"worker.refused") == 1
-    for word in (b"in decide", b"in accept", b"LookupError", b"$.status"):
+    for word in (b"in decide", b"in accept", b"in take", b"LookupError", b"$.status"):
         assert word in log
     for where, text in said.items():
         for mark in MARKS:

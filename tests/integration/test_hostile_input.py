@@ -41,7 +41,6 @@ from contextlib import suppress
 from pathlib import Path
 from processor.settings import Settings
 from processor.stream.app import create_app
-from faust import Worker
 
 app = create_app(Settings.load())
 
@@ -72,7 +71,7 @@ async def tick():
             seen |= {"most_mb": status("VmHWM:"), "now_mb": status("VmRSS:")}
             print("SEEN " + json.dumps(seen), flush=True)
 
-worker = Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
+worker = app.Worker(loglevel="WARN", quiet=True, redirect_stdouts=False)
 worker.spinner = None
 worker.execute_from_commandline()
 """

@@ -35,12 +35,11 @@ from processor.settings import Settings
 from processor.stream.app import create_app
 from processor.stream.loop import TransactionLoop
 from processor.stream.transport import Carrier
-from faust import Worker
 
 app = create_app(Settings.load())
 engine = app.engine
 {fault}
-worker = Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
+worker = app.Worker(loglevel="WARN", quiet=True, redirect_stdouts=False)
 worker.spinner = None
 worker.execute_from_commandline()
 """

@@ -420,7 +420,6 @@ LOOK = """
 import asyncio, json, os, time
 from processor.settings import Settings
 from processor.stream.app import create_app
-from faust import Worker
 
 app, carriers = create_app(Settings.load()), []
 accept = app.engine.accept
@@ -451,7 +450,7 @@ async def look():
     print("SEEN " + json.dumps(seen), flush=True)
     os._exit(0)
 
-worker = Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
+worker = app.Worker(loglevel="WARN", quiet=True, redirect_stdouts=False)
 worker.spinner = None
 worker.execute_from_commandline()
 """

@@ -14,7 +14,6 @@ import asyncio, json, os, sys, threading
 from pathlib import Path
 from processor.settings import Settings
 from processor.stream.app import create_app
-from faust import Worker
 
 app = create_app(Settings.load())
 
@@ -35,7 +34,7 @@ async def tell():
         }
         print("SEEN " + json.dumps(seen), flush=True)
 
-worker = Worker(app, loglevel="WARN", quiet=True, redirect_stdouts=False)
+worker = app.Worker(loglevel="WARN", quiet=True, redirect_stdouts=False)
 worker.spinner = None
 worker.execute_from_commandline()
 """.replace("{tell_s}", str(TELL_S))

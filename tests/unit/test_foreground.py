@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import faust
+import mode
 import pytest
 
 from processor.foreground import ForegroundWorker
@@ -14,7 +17,8 @@ def worker() -> Iterator[ForegroundWorker]:
     """Give a worker without services on a loop of its own, which it is to close."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    yield ForegroundWorker(faust.App("ends", web_enabled=False), loop=loop, quiet=True, redirect_stdouts=False)
+    app = faust.App("ends", web_enabled=False)
+    yield ForegroundWorker(app, loop=loop, quiet=True, redirect_stdouts=False, override_logging=False)
     loop.close()
     asyncio.set_event_loop(None)
 
@@ -37,8 +41,18 @@ def test_what_is_still_running_is_cancelled_and_may_finish_before_the_loop_is_cl
     assert worker.loop.is_closed()
 
 
-def test_what_the_worker_died_of_is_told_after_the_loop_is_closed(worker: ForegroundWorker) -> None:
-    worker._crash_reason = KeyError("a bug")
-    with pytest.raises(KeyError, match="a bug"):
-        worker._shutdown_loop()
-    assert worker.loop.is_closed()
+class Failing(mode.Service):
+    """Does not even begin."""
+
+    async def on_start(self) -> None:
+        raise KeyError("a bug")
+
+
+def test_what_fails_at_the_start_or_crashes_later_is_the_engine_s_to_tell(worker: ForegroundWorker) -> None:
+    told: list[BaseException] = []
+    cast(Any, worker.app).engine = SimpleNamespace(fail=told.append)
+    worker.services = [Failing()]
+    worker.loop.run_until_complete(worker.start())
+    worker.loop.run_until_complete(worker.services[0].crash(LookupError("later")))
+    worker._shutdown_loop()
+    assert [repr(it) for it in told] == ["KeyError('a bug')", "LookupError('later')"]

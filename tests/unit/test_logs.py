@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
-from processor.logs import BURST, PERIOD_S, RateLimit
+from processor.logs import BURST, PERIOD_S, RateLimit, WithoutValues
 from processor.ops.events import EVENTS
 from processor.ops.pages import log_page
 
@@ -141,3 +142,23 @@ def test_each_line_of_the_catalogue_says_what_it_means_and_errors_what_to_do() -
     for name, event in EVENTS.items():
         assert event.meaning.endswith("."), name
         assert event.remedy.endswith(".") if event.level != "info" else event.remedy == "-", name
+
+
+@pytest.mark.parametrize(
+    ("of_library", "told"),
+    [
+        (line("Crashed reason=%r", KeyError("whatsapp:1:5511")), "Crashed reason='KeyError'"),
+        (line("%s: %s", "fetch", UnicodeDecodeError("utf-8", b"5511", 0, 1, "bad")), "fetch: UnicodeDecodeError"),
+        (line("Heartbeat: %s", KafkaConnectionError("node 1")), "Heartbeat: KafkaConnectionError: node 1"),
+        (line("refused: %s", ConnectionRefusedError("port 9092")), "refused: port 9092"),
+        (line("%(a)s", {"a": 1}), "1"),
+        (
+            line("Task exception was never retrieved\nfuture: <Task exception=KeyError('5511')>", logger="asyncio"),
+            "Task exception was never retrieved",
+        ),
+        (line("Exception in callback take(b'5511')", logger="asyncio"), "Exception in callback take"),
+    ],
+)
+def test_a_line_of_a_library_quotes_no_message_of_an_exception(of_library: Any, told: str) -> None:
+    assert WithoutValues().filter(of_library)
+    assert of_library.getMessage() == told

@@ -2,10 +2,13 @@
 
 import asyncio
 import faulthandler
+import logging
 from contextlib import suppress
 from typing import Any, Final, cast
 
 import faust
+from faust.types import AppT
+from mode import ServiceT
 
 _LEFT_S: Final = 1.0
 """How long what is still running may take to be cancelled."""
@@ -20,8 +23,16 @@ class ForegroundWorker(faust.Worker):
     On SIGUSR1 mode writes every local variable, phone numbers among them, and on SIGUSR2 it waits for a debugger while
     the group gives the worker up. Here both write where each thread is, as the watchdog does.
 
-    Whatever crashes in Faust ends the process as a failure of our own does.
+    Whatever crashes in Faust ends the process as a failure of our own does. What is logged and written is left alone.
     """
+
+    def __init__(self, app: AppT, *services: ServiceT, **options: Any) -> None:
+        """Take what Faust's worker takes."""
+        super().__init__(app, *services, **(options | {"redirect_stdouts": False}))
+        self.spinner = None  # it would write to stdout what is for a terminal
+
+    def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
+        """Keep the levels of `processor.logs`."""
 
     async def start(self) -> None:
         """Start, and run until stopped."""

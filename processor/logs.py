@@ -24,6 +24,10 @@ PERIOD_S: Final = 10.0
 """At most so many lines of one kind in so many seconds: a broker that is away must not fill a disk."""
 
 
+UNLIMITED: Final = frozenset(["worker.refused"])
+"""Events of which each line counts: all reasons at once, and then the process ends."""
+
+
 class RateLimit(logging.Filter):
     """Lets `BURST` lines of one kind through in each period; the first one after that says how many were held back.
 
@@ -38,6 +42,8 @@ class RateLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether a line goes out, and note on it (`suppressed`) what did not."""
+        if isinstance(record.msg, dict) and record.msg["event"] in UNLIMITED:
+            return True
         kind = record.name, str(record.msg["event"]) if isinstance(record.msg, dict) else str(record.msg)
         now_s = self._clock_s()
         began_s, count = self._periods.get(kind, (now_s, 0))

@@ -1,6 +1,8 @@
 """``janela worker``: one worker in the foreground."""
 
 import gc
+import os
+import signal
 from typing import NoReturn
 
 
@@ -19,6 +21,7 @@ def worker() -> NoReturn:
       3  could not go on (a transaction failed, the instance was fenced, a bug): start it again
       4  stuck: had input and committed nothing for JANELA_WATCHDOG_SECONDS
     """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until there is something to finish
     gc.disable()  # the imports leave little to collect, and it would be looked for all the time
     from processor.settings import Settings
 
@@ -28,6 +31,7 @@ def worker() -> NoReturn:
 
     gc.enable()
     app = create_app(settings, Instruments())
-    faust_worker = app.Worker(loglevel="WARN", quiet=True, redirect_stdouts=False)
-    faust_worker.spinner = None  # it would write to stdout what is for a terminal
-    faust_worker.execute_from_commandline()
+    try:
+        app.Worker(loglevel="WARN", quiet=True).execute_from_commandline()
+    except SystemExit as ended:
+        os._exit(int(ended.code or 0))  # Python would wait for a name server that does not answer

@@ -1,6 +1,6 @@
 """Questions about the ends of partitions' logs, asked outside of the consumer group."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from aiokafka import TopicPartition
@@ -17,6 +17,10 @@ class LogEnds:
 
 
 NO_ENDS = LogEnds(0, {})
+
+
+class LogError(Exception):
+    """A log has not what a reader of it must have; one line that says what, found, expected and how to mend it."""
 
 
 class LogReader:
@@ -52,3 +56,23 @@ class LogReader:
         """Ask for the first offsets that are still there."""
         offsets: dict[TopicPartition, int] = await self._all.beginning_offsets(list(tps))
         return offsets
+
+    async def check(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Look whether partitions can be read on from these offsets.
+
+        Raises:
+            LogError: One begins after that, or ends before it.
+        """
+        starts, ends = await self.starts(positions), (await self.ends(positions)).offsets
+        for tp, position in positions.items():
+            found = f"{tp.topic}, partition {tp.partition}: found the log to reach from {starts[tp]} to {ends[tp]}"
+            if starts[tp] > position:
+                raise LogError(
+                    f"{found}, expected {position} to be in it: records were deleted before they were read; raise the"
+                    " topic's retention"
+                )
+            if ends[tp] < position:
+                raise LogError(
+                    f"{found}, expected {position} to be in it: it has lost its end, which was read"
+                    " (an unclean election, a disk); how to go on is in docs/operations.md"
+                )

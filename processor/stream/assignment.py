@@ -97,12 +97,7 @@ class Assignment:
             "stream.position-jumped", topic=tp.topic, partition=tp.partition, found=carrier.start, expected=expected
         )
         owner.openings[side] = self._engine.consumer.open(tp, expected)
-        start = (await self._engine.log_reader.starts([tp]))[tp]
-        if start > expected:
-            raise TakeOverError(
-                f"{tp.topic}, partition {tp.partition}: found the log to begin at {start}, expected {expected} or less:"
-                " records were deleted before they were read; raise the topic's retention"
-            )
+        await self._engine.log_reader.check({tp: expected})
 
     async def _take_over(self, kept: dict[int, Owner]) -> None:
         engine = self._engine

@@ -21,7 +21,7 @@ from processor import topics
 from processor.failpoints import failpoint
 from processor.kafka.clock import BrokerClock
 from processor.kafka.group import is_gone
-from processor.kafka.log import LogReader
+from processor.kafka.log import LogError, LogReader
 from processor.kafka.producer import TransactionalProducer, TransactionError, end_transaction_of
 from processor.settings import Settings
 from processor.stream.assignment import Assignment, TakeOverError
@@ -162,7 +162,7 @@ class Engine:
 
     def fail(self, error: BaseException) -> NoReturn:
         """End the process, with one line for what is expected to happen and a traceback for what is not."""
-        if isinstance(error, TakeOverError | RestoreError):
+        if isinstance(error, TakeOverError | RestoreError | LogError):
             self.refuse([str(error)])
         if isinstance(error, ProducerFenced):
             log.error("worker.fenced", reason=error.args[0])

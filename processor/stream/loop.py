@@ -126,7 +126,10 @@ class TransactionLoop:
         if not owners:
             return NO_ENDS
         self._asked_s = now_s if is_time else self._asked_s
-        ends = await self.log_reader.ends(tp for owner in owners for tp in owner.inputs)
+        stood = {buffer.tp: buffer.taken for owner in owners for buffer in owner.buffers}
+        ends = await self.log_reader.ends(stood)
+        if any(ends.offsets[tp] < taken for tp, taken in stood.items()):  # its idle clock must not go on over that
+            await self.log_reader.check(stood)
         for owner in owners:
             owner.note_ends(ends)
             if owner.is_behind() and now_s - owner.waiting_since_s > _UPSTREAM_S:

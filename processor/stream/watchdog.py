@@ -41,5 +41,7 @@ class Watchdog:
                 waited_s = time.monotonic() - owner.waiting_since_s
                 if owner.is_behind() and not owner.is_stopped and waited_s > self._limit_s:
                     log.error("worker.stuck", partition=owner.partition, waited_s=round(waited_s))
-                    faulthandler.dump_traceback(sys.stderr, all_threads=True)
-                    os._exit(EXIT_STUCK)
+                    try:
+                        faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+                    finally:
+                        os._exit(EXIT_STUCK)

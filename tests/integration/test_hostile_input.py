@@ -71,8 +71,7 @@ async def tick():
             seen |= {"most_mb": status("VmHWM:"), "now_mb": status("VmRSS:")}
             print("SEEN " + json.dumps(seen), flush=True)
 
-worker = app.Worker(loglevel="WARN", quiet=True, redirect_stdouts=False)
-worker.spinner = None
+worker = app.Worker(loglevel="WARN", quiet=True)
 worker.execute_from_commandline()
 """
 

@@ -39,8 +39,7 @@ from processor.stream.transport import Carrier
 app = create_app(Settings.load())
 engine = app.engine
 {fault}
-worker = app.Worker(loglevel="WARN", quiet=True, redirect_stdouts=False)
-worker.spinner = None
+worker = app.Worker(loglevel="WARN", quiet=True)
 worker.execute_from_commandline()
 """
 

@@ -450,8 +450,7 @@ async def look():
     print("SEEN " + json.dumps(seen), flush=True)
     os._exit(0)
 
-worker = app.Worker(loglevel="WARN", quiet=True, redirect_stdouts=False)
-worker.spinner = None
+worker = app.Worker(loglevel="WARN", quiet=True)
 worker.execute_from_commandline()
 """
 

@@ -5,6 +5,7 @@ What it refuses, how it ends, what it does with records that can't be read, and 
 
 import asyncio
 import json
+import os
 import random
 import signal
 import time
@@ -296,8 +297,19 @@ async def test_faust_users_can_start_it_their_way(settings: Settings, tmp_path: 
         worker.signal(signal.SIGUSR1)
         await stage.until("stacks", lambda: any("Current thread" in it for it in worker.lines()), READY_S)
         await stopped(worker)
+        assert any("worker.stopped" in it for it in worker.lines()), worker.told()  # its levels are the settings'
         verdict = await verify(settings)
         assert verdict.is_clean, verdict
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe")
+async def test_a_stop_before_there_is_anything_to_finish_is_heard(settings: Settings, tmp_path: Path) -> None:
+    config = tmp_path / "janela.toml"
+    os.mkfifo(config)
+    worker = Worker("w", environment(settings, "w") | {"JANELA_CONFIG": str(config)}, tmp_path / "w.log", JANELA)
+    with await asyncio.to_thread(config.open, "wb"):  # which comes back when the worker reads its settings
+        worker.signal(signal.SIGTERM)
+        assert await worker.ended(READY_S) == 0, worker.told()
 
 
 async def test_five_thousand_hostile_records_become_dead_letters_and_the_worker_goes_on(

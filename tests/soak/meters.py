@@ -34,8 +34,7 @@ async def tell():
         }
         print("SEEN " + json.dumps(seen), flush=True)
 
-worker = app.Worker(loglevel="WARN", quiet=True, redirect_stdouts=False)
-worker.spinner = None
+worker = app.Worker(loglevel="WARN", quiet=True)
 worker.execute_from_commandline()
 """.replace("{tell_s}", str(TELL_S))
 

@@ -1,6 +1,7 @@
 """How the process of a worker ends once its services have stopped."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +19,7 @@ def worker() -> Iterator[ForegroundWorker]:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app = faust.App("ends", web_enabled=False)
-    yield ForegroundWorker(app, loop=loop, quiet=True, redirect_stdouts=False, override_logging=False)
+    yield ForegroundWorker(app, loop=loop, quiet=True, redirect_stdouts=True, override_logging=False)
     loop.close()
     asyncio.set_event_loop(None)
 
@@ -46,6 +47,16 @@ class Failing(mode.Service):
 
     async def on_start(self) -> None:
         raise KeyError("a bug")
+
+
+def test_nothing_of_faust_s_stands_between_the_worker_and_its_streams(worker: ForegroundWorker) -> None:
+    """`faust worker` asks for a redirection and a spinner: a dump of all stacks needs the stream itself."""
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    worker.on_setup_root_logger(root, logging.DEBUG)
+    assert (root.level, root.handlers) == before
+    assert not worker.redirect_stdouts
+    assert worker.spinner is None
 
 
 def test_what_fails_at_the_start_or_crashes_later_is_the_engine_s_to_tell(worker: ForegroundWorker) -> None:

@@ -109,6 +109,11 @@ def test_kinds_of_our_own_lines_are_their_event_names() -> None:
     assert ours == [True] * BURST + [False]
 
 
+def test_all_reasons_to_refuse_are_told() -> None:
+    limit = RateLimit(Clock())
+    assert all(limit.filter(line({"event": "worker.refused", "reason": n})) for n in range(BURST + 1))
+
+
 def test_a_worker_writes_json_lines_of_which_a_flood_is_held_back_and_counted() -> None:
     done = subprocess.run([sys.executable, "-c", FLOOD], cwd=ROOT, check=True, capture_output=True, text=True)
     lines = [json.loads(text) for text in done.stderr.splitlines()]

@@ -1,12 +1,12 @@
 """The Faust application: one agent over both inputs, one table, and the signals that drive the engine."""
 
-import gc
 from typing import Any, cast
 
 import faust
 import mode
 from faust.types import TP
 
+from processor import garbage
 from processor.foreground import ForegroundWorker
 from processor.logs import logging_config
 from processor.preflight import refusals
@@ -39,7 +39,7 @@ def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
     """Put the application together; nothing is connected yet. Raises SettingsError, also under ``python -O``."""
     if not __debug__:
         raise SettingsError(["python -O: it removes the asserts by which aiokafka guards transactions; run without -O"])
-    gc.set_threshold(50_000, 20, 100)  # 59,000 to 112,000 events/s in the prototype: most objects here live long
+    garbage.come_seldom()
     engine = Engine(settings, watcher)
     app = App(
         settings.app_id,

@@ -20,6 +20,7 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalGenerationError
 
+from processor import garbage
 from processor.failpoints import failpoint
 from processor.kafka.offsets import OffsetError, Progress, decode_progress
 from processor.kafka.producer import Committed
@@ -115,9 +116,8 @@ class Assignment:
             for partition in partitions:
                 progress = self._progress(committed, topics, partition)
                 positions = self._positions(committed, there, [TopicPartition(it, partition) for it in topics])
-                owner = kept.get(partition)
-                if owner is not None and progress is not None and owner.token == progress.token:
-                    self._publish(owner, positions)
+                if partition in kept and progress is not None and kept[partition].token == progress.token:
+                    self._publish(kept[partition], positions)
                 else:
                     starting[partition] = progress, positions
         log.info(
@@ -125,6 +125,8 @@ class Assignment:
             kept=len(self.owners), restoring=len(starting),
         )  # fmt: skip
         failpoint("assigned")
+        kept.clear()
+        garbage.settle()  # what went elsewhere, and what a take-over that was cut short had restored
         if not starting:
             return
         restorer = Restorer(engine.connection, engine.names, engine.log_reader, self._free)

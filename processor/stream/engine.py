@@ -5,7 +5,6 @@ must not decide anything more, and a successor restores what is committed.
 """
 
 import asyncio
-import gc
 import itertools
 import os
 import secrets
@@ -17,7 +16,7 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from processor import topics
+from processor import garbage, topics
 from processor.failpoints import failpoint
 from processor.kafka.clock import BrokerClock
 from processor.kafka.group import is_gone
@@ -100,7 +99,8 @@ class Engine:
             self.held = frozenset()
             self.consumer.hold(self.held)
             self.assignment = Assignment(self, membership, partitions)
-            self.assignment.start(self._kept)
+            kept, self._kept = self._kept, {}
+            self.assignment.start(kept)
 
     async def on_revoked(self) -> None:
         """End the assignment; its owners are kept in case they come back unchanged."""
@@ -144,14 +144,9 @@ class Engine:
             self._hold_back(round_.owner)
 
     def on_restored(self, seconds: float) -> None:
-        """Take the restored state out of the garbage collector's sight: it stays until the next time.
-
-        What was taken out before is looked at first, or owners that were dropped since would stay for ever.
-        """
+        """Note that all that was missing is restored."""
         self.watcher.on_restored(seconds)
-        gc.unfreeze()
-        gc.collect()
-        gc.freeze()
+        garbage.settle()
 
     def guard(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run work in the background; if it fails, the process ends."""

@@ -2,7 +2,6 @@
 
 import faulthandler
 import os
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_STDERR = 2  # whatever stands for it in `sys`
 EXIT_STUCK = 4
 """Exit code where the watchdog ended the worker."""
 
@@ -41,7 +41,5 @@ class Watchdog:
                 waited_s = time.monotonic() - owner.waiting_since_s
                 if owner.is_behind() and not owner.is_stopped and waited_s > self._limit_s:
                     log.error("worker.stuck", partition=owner.partition, waited_s=round(waited_s))
-                    try:
-                        faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
-                    finally:
-                        os._exit(EXIT_STUCK)
+                    faulthandler.dump_traceback(_STDERR, all_threads=True)
+                    os._exit(EXIT_STUCK)

@@ -43,6 +43,25 @@ worker = app.Worker(loglevel="WARN", quiet=True)
 worker.execute_from_commandline()
 """
 
+OWNERS = """
+import weakref
+from processor.stream.owner import Owner
+
+owners, begin = weakref.WeakSet(), Owner.__init__
+
+def noted(owner, *arguments):
+    begin(owner, *arguments)
+    owners.add(owner)
+
+Owner.__init__ = noted
+
+@app.task
+async def tell():
+    while True:
+        await asyncio.sleep(0.2)
+        print(f"OWNERS {len(owners)}", flush=True)
+"""
+
 HANG = """
 async def hang(loop, ends):
     await asyncio.sleep(3600)
@@ -364,6 +383,25 @@ async def test_an_assignment_that_is_revoked_while_it_restores_leaves_nothing_be
         verdict = await verify(settings)
     assert told()[:3] == ["stream.assigned", "stream.revoked", "stream.assigned"]
     assert verdict.is_clean, verdict
+
+
+async def test_the_state_of_partitions_that_went_elsewhere_is_dropped(settings: Settings, tmp_path: Path) -> None:
+    """At once, not when the next partition comes: the collector does not look at old objects by itself."""
+
+    def held() -> int:
+        return int([line for line in stays.lines() if line.startswith("OWNERS")][-1].split()[1])
+
+    async def has_one() -> bool:
+        return len((await stage.partitions_of(stays))[1]) == 1
+
+    async with Stage.open(settings, tmp_path) as stage:
+        stays = stage.worker("stays", command=command(OWNERS))
+        await stage.preload(some(2000))
+        await stage.until_consumed(READY_S)
+        assert held() == PARTITIONS
+        stage.worker("other")
+        await stage.until("each has a partition", has_one, READY_S)
+        await stage.until("the one that went is dropped", lambda: held() == 1, READY_S)
 
 
 async def test_a_partition_that_stays_goes_on_while_another_one_is_restored(settings: Settings, tmp_path: Path) -> None:

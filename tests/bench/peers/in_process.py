@@ -5,7 +5,6 @@ then measures: decode, merge by time, decide, encode outputs and states.
 """
 
 import asyncio
-import gc
 import json
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from aiokafka import ConsumerRecord, TopicPartition
 
+from processor import garbage
 from processor.codec.inputs import InputDecoder
 from processor.codec.outputs import TOPICS, OutputEncoder
 from processor.codec.state import encode_window
@@ -75,8 +75,8 @@ async def _main(bootstrap_servers: str, partitions: int, topic_prefix: str) -> N
     by_partition = [
         [(tp, found[tp]) for tp in bench.tps(*INPUTS.values()) if tp.partition == n] for n in range(partitions)
     ]
-    gc.set_threshold(50_000, 20, 100)  # as the worker does
-    gc.freeze()
+    garbage.come_seldom()
+    garbage.settle()
     began_s, cpu_before_s = time.monotonic(), time.process_time()
     said = [work(partition, settings, inputs) for partition, inputs in enumerate(by_partition)]
     took_s, used_s = time.monotonic() - began_s, time.process_time() - cpu_before_s

@@ -1,10 +1,9 @@
-"""What the engine keeps, and what it lets go of."""
+"""What the collector lets go of."""
 
 import gc
 import weakref
 
-from processor.settings import Settings
-from processor.stream.engine import Engine
+from processor import garbage
 
 
 class Dropped:
@@ -14,16 +13,15 @@ class Dropped:
         self.itself = self
 
 
-async def test_state_that_was_frozen_and_then_dropped_is_collected_with_the_next_restore() -> None:
-    engine = Engine(Settings())
+def test_state_that_was_frozen_and_then_dropped_is_collected_the_next_time() -> None:
     owner = Dropped()
     seen = weakref.ref(owner)
     try:
-        engine.on_restored(0.0)
+        garbage.settle()
         del owner
         gc.collect()
         assert seen() is not None  # it is frozen
-        engine.on_restored(0.0)
+        garbage.settle()
         assert seen() is None
     finally:
         gc.unfreeze()

@@ -22,6 +22,7 @@ from unittest.mock import patch
 from aiokafka import TopicPartition
 from aiokafka.record.default_records import DefaultRecord
 
+from processor import garbage
 from processor.kafka import clock, connection, protocol
 from processor.kafka import producer as producer_module
 from processor.settings import Settings
@@ -85,7 +86,7 @@ def simulation() -> Iterator[None]:
         (connection, "AIOKafkaConsumer"): _on_cluster(ConsumerClient),
         (connection, "AIOKafkaAdminClient"): _on_cluster(AdminClient),
         (engine, "os"): SimpleNamespace(_exit=_exit),
-        (engine, "gc"): SimpleNamespace(unfreeze=lambda: None, collect=lambda: 0, freeze=lambda: None),
+        (garbage, "gc"): SimpleNamespace(unfreeze=lambda: None, collect=lambda: 0, freeze=lambda: None),
         (engine, "secrets"): SimpleNamespace(token_hex=lambda size: f"{_current().chance.getrandbits(8 * size):x}"),
         (engine, "Watchdog"): lambda *_: SimpleNamespace(start=lambda: None, stop=lambda: None),  # stricter: CALM_S
     }

@@ -33,7 +33,8 @@ _LOG_PAGE: Final = """\
 
 What a worker logs by itself, one event a line (JSON with `JANELA_LOG_FORMAT=json`). A line never holds a payload, a
 contact or a message id. Of one kind at most {burst} lines go out in {period:g} s; the next one says how many were held
-back (`suppressed`). Libraries log beside it, under their loggers' names. Made from the catalogue
+back (`suppressed`); each `worker.refused` goes out. Libraries log beside it, under their loggers' names; of their
+exceptions the type is told, and a text only where brokers or the system speak. Made from the catalogue
 (`processor/ops/events.py`) by `make docs`.
 
 | event | level | meaning | what to do |

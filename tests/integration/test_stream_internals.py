@@ -27,6 +27,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulat
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.api import RequestStruct
 from aiokafka.record.default_records import DefaultRecordBatch
+from faust.app import BootStrategy
 from faust.stores import STORES, memory
 from faust.tables import TableManager
 from faust.transport.drivers import TRANSPORTS
@@ -62,11 +63,14 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (driver.AIOKafkaConsumerThread._ensure_consumer, "self"),
     (driver.AIOKafkaConsumerThread.on_partitions_assigned, "self, assigned, generation_id"),
     (driver.AIOKafkaConsumerThread.call_thread, "self, fun, args, kwargs"),
+    (driver.AIOKafkaConsumerThread.on_crash, "self, msg, fmt, kwargs"),
     (driver.Consumer._new_consumer_thread, "self"),
     (driver.Consumer.getmany, "self, timeout"),
     (driver.Consumer.perform_seek, "self"),
     (driver.Consumer.commit, "self, topics, start_new_transaction"),
     (driver.Consumer._add_gap, "self, tp, offset_from, offset_to"),
+    (driver.Consumer.verify_event_path, "self, now, tp"),
+    (driver.Consumer.close, "self"),
     (faust.Schema.compile, "self, app, on_key_decode_error, on_value_decode_error, default_propagate"),
     (fetcher.Fetcher._notify, "self, future"),
     # processor.kafka.patience, which puts classes of ours in place of these
@@ -102,9 +106,12 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     # processor.foreground
     (faust.Worker._shutdown_loop, "self"),
     (faust.Worker._gather_futures, "self, timeout"),
+    (faust.Worker._crash, "self, reason"),
+    (faust.Worker.on_setup_root_logger, "self, logger, level"),
     (faust.Worker._on_sigusr1, "self"),
     (faust.Worker._on_sigusr2, "self"),
     # processor.stream.app
+    (BootStrategy._should_enable_web, "self"),
     (faust.App.on_first_start, "self"),
     (faust.App._create_directories, "self"),
     (faust.App._on_agent_error, "self, agent, exc"),

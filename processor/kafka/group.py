@@ -2,10 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.client import ConnectionGroup
 from aiokafka.errors import KafkaError, for_code
+from aiokafka.protocol.group import LeaveGroupRequest
 
 from processor.kafka.connection import Connection
 from processor.kafka.protocol import Membership
@@ -13,6 +17,8 @@ from processor.kafka.protocol import Membership
 _AGAIN_S = 0.2
 _HEAR_S = 1.0
 _FENCED_S = 5.0
+_REBALANCE_S = 2.0
+_LEAVE_S = 2.0
 
 
 async def members_of(connection: Connection, group: str, within_s: float = 0.0) -> dict[str, str]:
@@ -88,3 +94,26 @@ async def error_of_group(consumer: AIOKafkaConsumer) -> KafkaError:
         except KafkaError as error:
             return error
         await asyncio.sleep(_HEAR_S)
+
+
+async def leave_in_time(stopping: Coroutine[Any, Any, None], consumer: AIOKafkaConsumer | None) -> None:
+    """Wait until a consumer has been stopped by `stopping`, and let no rebalance hold that up.
+
+    aiokafka waits for the answer to its JoinGroup, which comes when all members have joined or their sessions have
+    ended, and brokers answer nothing else on that connection meanwhile. So after a while it is said on another one
+    that the member leaves, by which its JoinGroup is answered. A static member stays, as in any stop: it hangs up.
+    """
+    task = asyncio.ensure_future(stopping)
+    done, _ = await asyncio.wait([task], timeout=_REBALANCE_S)
+    if not done and consumer is not None:
+        coordinator, client = consumer._coordinator, consumer._client
+        if coordinator._group_instance_id is None:
+            with suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(_LEAVE_S):
+                    leaving = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+                    await client.send(coordinator.coordinator_id, leaving)
+                    await asyncio.shield(task)
+        for (_, purpose), connection in list(client._conns.items()):
+            if purpose is ConnectionGroup.COORDINATION:
+                connection.close()
+    await task

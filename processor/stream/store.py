@@ -1,7 +1,8 @@
 """The Faust table's store: the windows that the owners hold, to look at.
 
-It exists so that the table's changelog topic is assigned together with the inputs. Faust is told that the store is up
-to date: its own recovery reads uncommitted records, and slowly; the state is restored by `processor.stream.restore`.
+It exists so that the table's changelog topic is assigned together with the inputs. The state is restored by
+`processor.stream.restore`: Faust's own recovery reads uncommitted records, and slowly, and finds nothing to do here
+(`processor.stream.transport.Consumer.highwaters`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,6 @@ from faust.types import TP
 from processor.core.window import Window
 
 SCHEME = "owners"
-_UP_TO_DATE = 1 << 60
 
 
 class OwnersView(Mapping[bytes, Window]):
@@ -46,15 +46,11 @@ class OwnersView(Mapping[bytes, Window]):
 
 
 class Store(memory.Store[bytes, Any]):
-    """A read-only store; Faust finds nothing to recover, to reset or to write in it."""
+    """A read-only store; Faust finds nothing to reset or to write in it."""
 
     def __post_init__(self) -> None:
         self.data = OwnersView(self)  # type: ignore[assignment]
         self._key_partition = {}
-
-    def persisted_offset(self, tp: TP) -> int | None:
-        """Say that nothing is left to recover."""
-        return _UP_TO_DATE
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Keep what is there: the owners decide what they keep over a rebalance."""

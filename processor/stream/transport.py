@@ -27,7 +27,7 @@ from faust.types import TP, ConsumerMessage
 from msgspec import Struct
 
 from processor.kafka.fetched import cost_of
-from processor.kafka.group import error_of_group
+from processor.kafka.group import error_of_group, leave_in_time
 from processor.kafka.patience import PatientResult, wake
 from processor.kafka.protocol import Membership
 
@@ -87,6 +87,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._openings.clear()
         consumer.pause(*(TopicPartition(*tp) for tp in assigned))
         await super().on_partitions_assigned(assigned, generation_id)
+
+    async def on_thread_stop(self) -> None:
+        await leave_in_time(super().on_thread_stop(), self._consumer)
 
     def open(self, tp: TopicPartition, offset: int, opening: int) -> None:
         consumer = self._ensure_consumer()
@@ -185,6 +188,12 @@ class Consumer(driver.Consumer):
                 tp.topic, tp.partition, carrier.stop - 1, 0.0, 0, None, None, carrier, None, 0, 0, tp,
                 generation_id=self.app.consumer_generation_id,
             )  # fmt: skip
+
+    async def highwaters(self, *_: TP) -> dict[TP, int]:
+        """Say of no changelog where it ends, so that Faust recovers nothing; if brokers took 40 s to, it would end."""
+        return {}
+
+    earliest_offsets = highwaters
 
     async def perform_seek(self) -> None:
         """Do nothing: partitions are opened by their owners."""

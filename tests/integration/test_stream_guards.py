@@ -8,23 +8,26 @@ import json
 import signal
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from processor.audit.reading import verify
+from processor.kafka.group import members_of
 from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED, Engine
 from processor.stream.watchdog import EXIT_STUCK
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
-from tests.chaos.harness import INPUTS, Stage
+from tests.chaos.harness import INPUTS, Stage, Worker, patience
 from tests.kafka import Kafka
 
 pytestmark = pytest.mark.timeout(240)
 
 PARTITIONS = 2
 READY_S = 90
+STOP_S = 10  # promised
 WATCHDOG_S = 10
 BATCH_RECORDS = 500
 BUFFER_RECORDS = 2000
@@ -105,6 +108,15 @@ async def nothing(thread, timeout):
 ConsumerThread.fetch = nothing
 """
 
+ENDLESS = """
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+
+async def unanswered(thread, *tps):
+    await asyncio.sleep(3600)
+
+AIOKafkaConsumerThread.highwaters = AIOKafkaConsumerThread.earliest_offsets = unanswered
+"""
+
 SLOW = """
 from pathlib import Path
 from processor.stream.restore import Restorer
@@ -154,6 +166,10 @@ def settings(kafka: Kafka, topic_prefix: str) -> Settings:
     )
 
 
+def times(worker: Worker, event: str) -> int:
+    return sum(event in line for line in worker.lines())
+
+
 def some(events: int, seed: int = 11) -> list[Wanted]:
     return backlog(seed, events, 100, PARTITIONS, time.time_ns() // 1_000_000 - HOUR_MS)
 
@@ -191,6 +207,16 @@ async def test_a_worker_that_has_input_and_commits_nothing_ends_itself_and_shows
         told = "\n".join(worker.lines())
     assert "worker.stuck" in told
     assert told.count("most recent call first") > 1, "not the stacks of all threads"
+
+
+async def test_a_worker_waits_for_nothing_that_fausts_own_recovery_would_ask(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """It would end for good after the first 40 s without an answer, and no worker of it would get a record again."""
+    async with Stage.open(settings, tmp_path) as stage:
+        await stage.preload(some(200))
+        stage.worker("w", command=command(ENDLESS))
+        await stage.until_consumed(READY_S)
 
 
 @pytest.mark.parametrize("clock", ["event", "live"])
@@ -282,6 +308,33 @@ async def test_a_group_that_another_application_is_in_is_told_at_the_first_join(
     assert any("worker.failed" in line and "InconsistentGroupProtocol" in line for line in worker.lines()), (
         worker.told()
     )
+
+
+@pytest.mark.parametrize("membership", ["dynamic", "static"])
+async def test_a_worker_that_is_stopped_while_others_are_waited_for_leaves_in_time(
+    membership: str, settings: Settings, tmp_path: Path
+) -> None:
+    """A rebalance waits for a member that stands still until its session ends; aiokafka's stop would wait with it."""
+    patient = settings.model_copy(
+        update={"membership": membership, "session_timeout_ms": 60_000, "watchdog_seconds": 90}
+    )
+    async with Stage.open(patient, tmp_path) as stage:
+        await stage.preload(some(200))
+        stays, still = stage.worker("stays"), stage.worker("still")
+        for worker in stays, still:
+            await stage.until("it has partitions", partial(times, worker, "stream.restored"), READY_S)
+        still.signal(signal.SIGSTOP)
+        revoked = times(stays, "stream.revoked")
+        new = stage.worker("new")
+        await stage.until("a rebalance has begun", lambda: times(stays, "stream.revoked") > revoked, READY_S)
+        await asyncio.sleep(1)
+        for worker in stays, new:
+            worker.signal(signal.SIGTERM)
+        for worker in stays, new:
+            assert await worker.ended(STOP_S * patience()) == 0, worker.told()
+        there = {"still"} if membership == "dynamic" else {"stays", "still", "new"}
+        members = await members_of(patient.connection, patient.app_id, READY_S)
+        assert {name.removeprefix(f"{patient.app_id}-") for name in members.values()} == there
 
 
 async def test_the_open_transaction_of_a_live_member_is_spared_and_that_of_a_dead_one_is_ended(

@@ -66,6 +66,9 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (driver.AIOKafkaConsumerThread.on_crash, "self, msg, fmt, kwargs"),
     (driver.Consumer._new_consumer_thread, "self"),
     (driver.Consumer.getmany, "self, timeout"),
+    (driver.AIOKafkaConsumerThread.on_thread_stop, "self"),
+    (driver.Consumer.highwaters, "self, partitions"),
+    (driver.Consumer.earliest_offsets, "self, partitions"),
     (driver.Consumer.perform_seek, "self"),
     (driver.Consumer.commit, "self, topics, start_new_transaction"),
     (driver.Consumer._add_gap, "self, tp, offset_from, offset_to"),
@@ -98,7 +101,6 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (RequestStruct.parse_response_header, "self, read_buffer"),
     # processor.stream.store
     (memory.Store.__post_init__, "self"),
-    (memory.Store.persisted_offset, "self, tp"),
     (memory.Store.on_recovery_completed, "self, active_tps, standby_tps"),
     (memory.Store.reset_state, "self"),
     (TableManager.on_start, "self"),

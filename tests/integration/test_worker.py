@@ -5,13 +5,16 @@ What it refuses, how it ends, what it does with records that can't be read, and 
 
 import asyncio
 import json
+import math
 import os
 import random
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import annotated_types as at
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
@@ -24,7 +27,7 @@ from processor.audit.records import TopicKind, rfc3339
 from processor.codec.state import encode_window
 from processor.core.window import Window
 from processor.kafka.offsets import Progress, encode_progress
-from processor.settings import Settings
+from processor.settings import PREFIX_LENGTH_MAX, Settings
 from processor.stream.engine import EXIT_REFUSED
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog, hostile
 from tests.chaos.harness import INPUTS, Stage, Worker, environment, patience
@@ -310,6 +313,38 @@ async def test_a_stop_before_there_is_anything_to_finish_is_heard(settings: Sett
     with await asyncio.to_thread(config.open, "wb"):  # which comes back when the worker reads its settings
         worker.signal(signal.SIGTERM)
         assert await worker.ended(READY_S) == 0, worker.told()
+
+
+def at_the_end(settings: Settings, end: Literal["least", "most"]) -> Settings:
+    """Put each setting at one end of what is allowed, the number of partitions aside."""
+    ends: dict[str, dict[type, str]] = {"least": {at.Ge: "ge", at.Gt: "gt"}, "most": {at.Le: "le"}}
+    marks = ends[end]
+    changed: dict[str, object] = {}
+    for name, field in Settings.model_fields.items():
+        for mark in field.metadata:
+            if type(mark) in marks and name != "partitions":
+                bound = getattr(mark, marks[type(mark)])
+                changed[name] = math.nextafter(bound, 1) if isinstance(mark, at.Gt) else bound
+    if end == "most":
+        changed["app_id"] = settings.app_id.ljust(100, "x")
+        changed["topic_prefix"] = settings.topic_prefix.ljust(PREFIX_LENGTH_MAX, "x")
+    return Settings.model_validate(settings.model_dump(exclude_unset=True) | changed)
+
+
+@pytest.mark.parametrize(("end", "name"), [("least", "w"), ("most", "w" * 150)], ids=["least", "most"])
+async def test_a_worker_works_with_each_setting_at_the_end_of_what_is_allowed(
+    end: Literal["least", "most"], name: str, settings: Settings, tmp_path: Path
+) -> None:
+    at_end = at_the_end(settings, end)
+    async with Stage.open(at_end, tmp_path) as stage:
+        events = list(backlog(6, 400, 50, PARTITIONS, now_ms() - HOUR_MS))
+        await stage.preload(events)
+        worker = stage.worker(name)
+        await stage.until_consumed(READY_S)
+        await stopped(worker)
+        verdict = await verify(at_end)
+        assert verdict.is_clean, verdict
+        assert verdict.counts.records == len(events)
 
 
 async def test_five_thousand_hostile_records_become_dead_letters_and_the_worker_goes_on(

@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from processor.audit.records import Record
+from processor.audit.records import Record, whole_number
 from processor.audit.rounds import Schedule
 
 INPUTS: Final = ("messages.inbound", "messages.outbound")
@@ -14,6 +16,7 @@ OUTPUTS: Final = ("window-opened", "window-expiring", "window-closed", "send-acc
 STATES: Final = ("window-state", "consent-state")
 DEAD_LETTERS: Final = "dead-letters"
 
+_DECODER: Final = json.JSONDecoder(parse_int=whole_number)
 _NUMBER: Final = re.compile("[0-9]{20}")
 _SHOWN_MAX: Final = 120  # a value in a fault may be a whole send
 
@@ -26,6 +29,11 @@ class Written(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+
+    @property
+    def key_text(self) -> str:
+        """Its key as a fault names it."""
+        return (self.key or b"").decode("utf-8", "replace")
 
 
 class Found(NamedTuple):
@@ -44,7 +52,10 @@ class Found(NamedTuple):
     What was written later is not looked at. None: nothing is written any more, and everything must be as it is due.
     """
     schedule: Schedule | None = None
-    """The rounds in which the worker says that it worked; None where it does not say so of each record."""
+    """The rounds in which the worker says that it worked; None where no record says so."""
+    moved: Mapping[str, AbstractSet[str]] = MappingProxyType({})
+    """By state topic, the keys of which more was written than belongs to these inputs: compaction may have taken what
+    was known of them then."""
 
     def is_later(self, sequence: str) -> bool:
         """Whether a number is of what was written after these inputs."""
@@ -91,10 +102,10 @@ class Fault(NamedTuple):
 
 
 def parsed(value: bytes | None) -> Any:
-    """Read JSON; None where there is none."""
+    """Read JSON; None where there is none, or none that can be read."""
     try:
-        return json.loads(value or b"")
-    except ValueError:
+        return _DECODER.decode((value or b"").decode())
+    except (ValueError, RecursionError):
         return None
 
 

@@ -26,6 +26,7 @@ from processor.audit.rounds import HEADER, Round, Walk
 LOOK_AHEAD: Final = 10_000
 """How many events beyond the last that was found one is looked for that does not come next."""
 
+_CONTENT_TYPE: Final = "content-type"  # the header by which subscribers know a CloudEvent
 _TIMERS: Final = ("window-expiring", "window-closed")
 _NO_CLOCK_MS: Final = -1
 
@@ -103,6 +104,7 @@ class _Topic:
             key = (record.key or b"").decode()
             shell = {name: event.pop(name) for name in ("specversion", "source", "datacontenttype", "sequence")}
             shell["policy"] = event["data"].pop("policy")
+            shell[_CONTENT_TYPE] = [(text or b"").decode() for name, text in record.headers if name == _CONTENT_TYPE]
             id_ = str(event["id"])
         except (KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
             details = f"can't be read as an event ({type(error).__name__}: {error})"
@@ -114,6 +116,7 @@ class _Topic:
             "datacontenttype": "application/json",
             "sequence": numbered.sequence or "20 digits",
             "policy": self._terms.policy_version,
+            _CONTENT_TYPE: ["application/cloudevents+json"],
         }
         if shell != due:
             self._fault(Kind.WRONG, record, id_, "; ".join(differences(shell, due)))

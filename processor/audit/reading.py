@@ -11,8 +11,8 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import ExitStack, aclosing, closing
 from typing import Final, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -28,7 +28,9 @@ from processor.audit.verdict import Verdict
 from processor.audit.witnesses import Witnesses, until_cut
 from processor.core.policy import Policy
 from processor.kafka.fetched import KEPT_BYTES_MAX
+from processor.kafka.group import offsets_of
 from processor.kafka.offsets import OffsetError, decode_progress
+from processor.kafka.protocol import offset_fetch
 from processor.kafka.unread import Unread, UnreadHeaders, too_large
 from processor.settings import Settings
 from processor.topics import ClusterError
@@ -36,6 +38,7 @@ from processor.topics import ClusterError
 WAIT_EXTRA_S: Final = 30
 """How much longer than a transaction may be open a read waits for the next record."""
 FETCH_BYTES_MAX: Final = 4 * 1024 * 1024
+_AGAIN_S: Final = 0.1
 _LOG_APPEND_TIME: Final = 1
 WRITTEN: Final = (*OUTPUTS, *STATES, DEAD_LETTERS)
 
@@ -135,6 +138,7 @@ class _Reader:
     def __init__(self, settings: Settings, sample: Sample, leave: Leave, on_read: Callable[[int, int], None]) -> None:
         self._settings, self._sample, self._leave, self._on_read = settings, sample, leave, on_read
         self._names = topics.names(settings)
+        self._wait_s = settings.transaction_timeout_ms / 1000 + WAIT_EXTRA_S
         self._admin = settings.connection.admin()
         self._ends = settings.connection.consumer()
         self._consumer = settings.connection.consumer(
@@ -170,13 +174,14 @@ class _Reader:
         cut = await self._cut(partition)
         ends: dict[TopicPartition, int] = await self._ends.end_offsets(self._tps(partition, *INPUTS, *WRITTEN))
         inputs = dict(zip(self._tps(partition, *INPUTS), cut.offsets, strict=True))
-        lag = sum(ends[tp] - offset for tp, offset in inputs.items())
+        lag = await self._lag(inputs, ends)
         with ExitStack() as spools:
             witnesses = spools.enter_context(closing(Witnesses()))
             records = {name: spools.enter_context(closing(Spool(Record))) for name in INPUTS}
             written = {name: spools.enter_context(closing(Spool(Written))) for name in WRITTEN}
             await self._read(partition, ends | inputs, records, written, witnesses)
-            is_moving = await self._cut(partition) != cut
+            self._refuse_what_nobody_committed(partition, cut, written)
+            is_moving = await self._cut(partition, stable=True) != cut
             schedule = witnesses.schedule(
                 self._leave, until=cut.end if is_moving else None, clock_ms=cut.clock_ms, is_whole=not lag
             )
@@ -192,26 +197,71 @@ class _Reader:
                 schedule=schedule,
             )
             found = Found(partition, records, written, cut.sequence if is_moving else None, schedule)
-            until = until_cut(found, cut.end) if is_moving else found
-            await asyncio.to_thread(verdict.add, until, fold, self._terms)  # minutes, for millions of records
+            if is_moving:
+                found = await asyncio.to_thread(until_cut, found, cut.end, await self._states_since(partition, ends))
+            await asyncio.to_thread(verdict.add, found, fold, self._terms)  # minutes, for millions of records
         verdict.not_consumed += lag
 
     def _tps(self, partition: int, *names: str) -> list[TopicPartition]:
         return [TopicPartition(self._names[name], partition) for name in names]
 
-    async def _cut(self, partition: int) -> Cut:
-        """Ask for what is committed; nothing is, where the group has no offsets."""
-        committed = await self._admin.list_consumer_group_offsets(self._settings.app_id)
-        found = [committed.get(tp) for tp in self._tps(partition, *INPUTS)]
-        offsets = [max(it.offset, 0) if it else 0 for it in found]
-        metadata = next((it.metadata for it in found if it and it.offset >= 0), None)
+    async def _cut(self, partition: int, *, stable: bool = False) -> Cut:
+        """Ask for what is committed; nothing is, where the group has no offsets.
+
+        `stable`: a transaction that is being completed counts. Its outputs may be there before its offsets are.
+        """
+        group, tps = self._settings.app_id, self._tps(partition, *INPUTS)
+        question = offset_fetch(group, [tp.topic for tp in tps], [partition], stable)
+        give_up_s = time.monotonic() + self._wait_s
+        while (committed := await offsets_of(self._admin._client, group, question)) is None:
+            if time.monotonic() > give_up_s:
+                raise ClusterError(
+                    f"group {group}, partition {partition}: its offsets can't be had for {self._wait_s:.0f} s; is a"
+                    " transaction open?"
+                )
+            await asyncio.sleep(_AGAIN_S)
+        offsets = [committed[tp][0] if tp in committed else 0 for tp in tps]
+        metadata = next((committed[tp][1] for tp in tps if tp in committed), None)
         if metadata is None:
             return Cut(offsets)
         try:
             progress = decode_progress(metadata)
         except OffsetError as error:
-            raise ClusterError(f"group {self._settings.app_id}, partition {partition}: {error}") from error
+            raise ClusterError(f"group {group}, partition {partition}: {error}") from error
         return Cut(offsets, progress.clock_ms, progress.sequence)
+
+    def _refuse_what_nobody_committed(self, partition: int, cut: Cut, written: Mapping[str, Spool[Written]]) -> None:
+        """Refuse where outputs lie and no offset does: they are of another group, or its offsets have gone."""
+        name = next((name for name in WRITTEN for _ in written[name]), None)
+        if cut.clock_ms is None and name is not None:
+            raise ClusterError(
+                f"group {self._settings.app_id}, partition {partition}: found no committed offset, expected one, as"
+                f" {self._names[name]} has records; is it the workers' app_id (JANELA_APP_ID)? Or its offsets have"
+                " expired (offsets.retention.minutes)"
+            )
+
+    async def _lag(self, committed: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> int:
+        """Count the positions behind the committed ones; there is no lag where only aborted records lie there."""
+        behind = {tp: offset for tp, offset in committed.items() if offset < ends[tp]}
+        if not behind:
+            return 0
+        stable: dict[TopicPartition, int] = await self._consumer.end_offsets(list(behind))
+        is_empty = all(stable[tp] >= ends[tp] for tp in behind)  # else a transaction is open, and may bring some
+        async with aclosing(self._batches(behind, {tp: stable[tp] for tp in behind})) as batches:
+            async for _, batch in batches:
+                if batch:
+                    is_empty = False
+                    break
+        return 0 if is_empty else sum(ends[tp] - offset for tp, offset in behind.items())
+
+    async def _states_since(self, partition: int, ends: Mapping[TopicPartition, int]) -> dict[str, set[str]]:
+        """Give the keys of what was written to the state topics behind these ends."""
+        names = dict(zip(self._tps(partition, *STATES), STATES, strict=True))
+        since: dict[str, set[str]] = {name: set() for name in STATES}
+        now = await self._ends.end_offsets(list(names))
+        async for tp, batch in self._batches({tp: ends[tp] for tp in names}, now):
+            since[names[tp]] |= {_written(record).key_text for record in batch}
+        return since
 
     async def _all_is_there(self, tps: list[TopicPartition]) -> None:
         """Refuse where retention has deleted the beginning: what follows from it could not be told from a fault."""
@@ -232,31 +282,38 @@ class _Reader:
     ) -> None:
         """Read committed records from the start up to these ends; of contacts that do not concern us the rounds."""
         names = dict(zip(self._tps(partition, *INPUTS, *WRITTEN), (*INPUTS, *WRITTEN), strict=True))
+        async for tp, batch in self._batches(await self._ends.beginning_offsets(list(ends)), ends):
+            name = names[tp]
+            for record in batch:
+                if name in records:
+                    records[name].append(_input(name, record))
+                    continue
+                _look_at(record)
+                found = _written(record)
+                if name != DEAD_LETTERS:
+                    witnesses.note(name, found)
+                if name == DEAD_LETTERS or self._sample.holds(record.key or b""):
+                    written[name].append(found)
+            self._on_read(partition, len(batch))
+
+    async def _batches(
+        self, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> AsyncGenerator[tuple[TopicPartition, list[ConsumerRecord]], None]:
+        """Give the committed records between these positions of partitions; an open transaction is waited for."""
         self._consumer.assign(list(ends))
-        await self._consumer.seek_to_beginning(*ends)
-        wait_s = self._settings.transaction_timeout_ms / 1000 + WAIT_EXTRA_S
-        give_up_s = time.monotonic() + wait_s
+        for tp, start in starts.items():
+            self._consumer.seek(tp, start)
+        give_up_s = time.monotonic() + self._wait_s
         while behind := [tp for tp, end in ends.items() if await self._consumer.position(tp) < end]:
             self._consumer.pause(*(tp for tp in ends if tp not in behind))
             fetched = await self._consumer.getmany(*behind, timeout_ms=200)
             for tp, batch in fetched.items():
-                name = names[tp]
-                for record in batch:
-                    if record.offset >= ends[tp]:
-                        break
-                    if name in records:
-                        records[name].append(_input(name, record))
-                        continue
-                    _look_at(record)
-                    found = _written(record)
-                    if name != DEAD_LETTERS:
-                        witnesses.note(name, found)
-                    if name == DEAD_LETTERS or self._sample.holds(record.key or b""):
-                        written[name].append(found)
-                self._on_read(partition, len(batch))
-                give_up_s = time.monotonic() + wait_s
+                yield tp, [record for record in batch if record.offset < ends[tp]]
+                give_up_s = time.monotonic() + self._wait_s
             if time.monotonic() > give_up_s:
-                raise ClusterError(f"{behind[0].topic}[{partition}]: nothing to read in time; is a transaction open?")
+                raise ClusterError(
+                    f"{behind[0].topic}[{behind[0].partition}]: nothing to read in time; is a transaction open?"
+                )
 
 
 def _look_at(record: ConsumerRecord) -> None:

@@ -162,12 +162,18 @@ def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(word)
 
 
-def _whole_number(digits: str) -> int | float:
-    # Python refuses to read integers of more than 4,300 digits; they are JSON all the same.
-    return int(digits) if len(digits) <= 4000 else float(digits)
+class LongNumber(NamedTuple):
+    """An integer of more digits than Python reads (4,300); it is JSON all the same, and carried as it is."""
+
+    digits: str
 
 
-_DECODER = JSONDecoder(parse_constant=_refuse_constant, parse_int=_whole_number)
+def whole_number(digits: str) -> int | LongNumber:
+    """Read an integer of JSON, however long it is."""
+    return int(digits) if len(digits) <= 4000 else LongNumber(digits)
+
+
+_DECODER = JSONDecoder(parse_constant=_refuse_constant, parse_int=whole_number)
 
 
 def _parse(value: bytes | None) -> tuple[str, Any]:

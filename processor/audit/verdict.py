@@ -21,7 +21,6 @@ from processor.audit.findings import (
     Written,
     differences,
     parsed,
-    sequence_of,
 )
 from processor.audit.model import Counts, Fold, Knowledge, calm_collector
 from processor.audit.outputs import Outputs
@@ -105,25 +104,13 @@ def _breach_faults(partition: int, known: Knowledge) -> Iterator[Fault]:
 
 def _state_faults(topic: str, found: Found, expected: Mapping[str, Any], terms: Terms) -> Iterator[Fault]:
     """Hold the newest record of each key against what must be known of it, and of no other key."""
-    newest: dict[str, Written] = {}
-    moved: set[str] = set()
-    is_later = False
-    for record in found.written.get(topic, ()):
-        key = (record.key or b"").decode("utf-8", "replace")
-        sequence = sequence_of(parsed(record.value)) if found.sequence_max is not None else ""
-        is_later = is_later or bool(sequence and found.is_later(sequence))
-        newest[key] = record
-        if is_later:  # a tombstone after it bears no number and may be later too
-            moved.add(key)
-    if found.sequence_max is not None and topic == "consent-state":
-        return  # its records bear no number, so what was known then can't be told from what is known now
-    for key in sorted(key for key in newest.keys() | expected.keys() if terms.concerns(key)):
+    newest = {record.key_text: record for record in found.written.get(topic, ())}
+    judged = (newest.keys() | expected.keys()) - found.moved.get(topic, frozenset())
+    for key in sorted(key for key in judged if terms.concerns(key)):
         record_or_none = newest.get(key)
         state = _state(record_or_none)
-        if key in moved or state == expected.get(key):
+        if state == expected.get(key):
             continue
-        if state is None and found.sequence_max is not None:
-            continue  # forgotten since, perhaps: a tombstone bears no number
         offset = None if record_or_none is None else record_or_none.offset
         details = "; ".join(differences(state, expected.get(key)))
         yield Fault(Kind.WRONG_STATE, topic, found.partition, offset, key, details)

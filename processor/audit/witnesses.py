@@ -1,11 +1,13 @@
 """The rounds that a partition's records tell of, gathered to a schedule; in files, since every commit adds one."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, closing
+from types import MappingProxyType
 from typing import Final
 
-from processor.audit.findings import OUTPUTS, STATES, Found, Written
+from processor.audit.findings import OUTPUTS, STATES, Found, Written, parsed, sequence_of
 from processor.audit.rounds import Leave, Round, Schedule, Witness, chained
 from processor.audit.spool import Spool
 
@@ -27,14 +29,15 @@ class Witnesses:
         self._runs: list[tuple[Spool[Witness], Round]] = []
         """Each run, and its last round."""
         self._files = ExitStack()
-        self._is_complete = True
+        self._is_told = True
 
     def note(self, topic: str, record: Written) -> None:
         """Take note of a record of `OUTPUTS` or `STATES`, of whatever contact."""
         round_ = Round.read(record.headers)
         if round_ is None:
-            self._is_complete = False
+            self._is_told = bool(self._runs)
             return
+        self._is_told = True
         at = next((at for at, (_, last) in enumerate(self._runs) if last.rank <= round_.rank), len(self._runs))
         if at == RUNS_MAX:
             at -= 1  # a topic went back that often, which is told; what the merge makes of this one no longer matters
@@ -51,10 +54,9 @@ class Witnesses:
     ) -> Schedule | None:
         """Give the rounds up to `until` (a worker goes on meanwhile; None: all).
 
-        None where event time alone moves the clock and not every record tells of its round: they may have been
-        written before workers did so.
+        None where event time alone moves the clock and no record tells of its round: by that they are judged then.
         """
-        if not (self._is_complete or leave.moves_idle_clock):
+        if not (self._is_told or leave.moves_idle_clock):
             return None
         in_order = heapq.merge(*(run for run, _ in self._runs), key=lambda witness: witness.round.rank)
         chain = self._spool()
@@ -74,10 +76,28 @@ def _is_beyond(round_: Round, end: tuple[int, int, int]) -> bool:
     return any(to > most for to, most in zip(round_.end, end, strict=True))
 
 
-def until_cut(found: Found, end: tuple[int, int, int]) -> Found:
-    """Leave out what was written by rounds beyond a cut."""
+def until_cut(
+    found: Found, end: tuple[int, int, int], since: Mapping[str, AbstractSet[str]] = MappingProxyType({})
+) -> Found:
+    """Leave out what was written by rounds beyond a cut; `since` are keys of states that were written after all this.
+
+    What is known of a key at the cut can be told from what lies there only where nothing more was written of it.
+    """
     of_rounds = {topic: _Until(found.written.get(topic, ()), end) for topic in (*OUTPUTS, *STATES)}
-    return found._replace(written={**found.written, **of_rounds})
+    moved = {
+        topic: {each.key_text for each in found.written.get(topic, ()) if _is_later(each, found, end)}
+        | since.get(topic, frozenset())
+        for topic in STATES
+    }
+    return found._replace(written={**found.written, **of_rounds}, moved=moved)
+
+
+def _is_later(record: Written, found: Found, end: tuple[int, int, int]) -> bool:
+    """Whether a state was written beyond a cut, as far as can be told: by its round, or else by its number."""
+    if (round_ := Round.read(record.headers)) is not None:
+        return _is_beyond(round_, end)
+    sequence = sequence_of(parsed(record.value))
+    return not sequence or found.is_later(sequence)
 
 
 class _Until(Iterable[Written]):

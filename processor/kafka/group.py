@@ -6,14 +6,15 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
-from aiokafka.client import ConnectionGroup
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from processor.kafka.connection import Connection
-from processor.kafka.protocol import Membership
+from processor.kafka.protocol import ExactRequest, Membership
 
+_UNSTABLE_OFFSET_COMMIT = 88
 _AGAIN_S = 0.2
 _HEAR_S = 1.0
 _FENCED_S = 5.0
@@ -45,6 +46,38 @@ async def members_of(connection: Connection, group: str, within_s: float = 0.0) 
             await asyncio.sleep(_AGAIN_S)
     finally:
         await admin.close()
+
+
+async def offsets_of(
+    client: AIOKafkaClient, group: str, question: ExactRequest
+) -> dict[TopicPartition, tuple[int, str]] | None:
+    """Ask for a group's offsets, with their metadata (`protocol.offset_fetch`); partitions without one are left out.
+
+    None where the answer has to be waited for: nobody can say for the moment, or a transaction that holds some is being
+    completed.
+
+    Raises:
+        KafkaError: The cluster refuses to answer.
+    """
+    try:
+        # any broker of the metadata is asked, also one that is dead
+        node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+        response = await client.send(node, question, group=ConnectionGroup.COORDINATION)
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        return None
+    codes = {response.error_code, *(part[4] for _, parts, _ in response.topics for part in parts)} - {0}
+    if any(not for_code(code).retriable and code != _UNSTABLE_OFFSET_COMMIT for code in codes):
+        raise for_code(max(codes))
+    if codes:
+        return None
+    return {
+        TopicPartition(topic, partition): (offset, metadata or "")
+        for topic, parts, _ in response.topics
+        for partition, offset, _, metadata, _, _ in parts
+        if offset >= 0
+    }
 
 
 async def is_gone(connection: Connection, group: str, client_id: str) -> bool:

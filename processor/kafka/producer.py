@@ -16,15 +16,14 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from aiokafka import TopicPartition
-from aiokafka.client import ConnectionGroup, CoordinationType
-from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced, for_code
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from processor.failpoints import failpoint
 from processor.kafka import protocol
 from processor.kafka.batch import BATCH_BYTES_MAX, Batch
 from processor.kafka.connection import Connection
-from processor.kafka.group import why_fenced
+from processor.kafka.group import offsets_of, why_fenced
 from processor.kafka.protocol import OUTSIDER, Membership
 
 _RETRY_S = 0.01  # aiokafka waits 100 ms before it tries again what the broker can't do yet
@@ -170,27 +169,7 @@ class TransactionalProducer:
         return found
 
     async def _fetch(self, request: protocol.ExactRequest) -> Committed | None:
-        """Ask for offsets; None where the answer has to be waited for."""
-        client = self._kafka.client
-        try:
-            # any broker of the metadata is asked, also one that is dead
-            node = await client.coordinator_lookup(CoordinationType.GROUP, self._group)
-            response = await client.send(node, request, group=ConnectionGroup.COORDINATION)
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            return None
-        codes = {response.error_code, *(part[4] for _, parts, _ in response.topics for part in parts)} - {0}
-        if any(not for_code(code).retriable and code != _UNSTABLE_OFFSET_COMMIT for code in codes):
-            raise for_code(max(codes))
-        if codes:
-            return None
-        return {
-            TopicPartition(topic, partition): (offset, metadata or "")
-            for topic, parts, _ in response.topics
-            for partition, offset, _, metadata, _, _ in parts
-            if offset >= 0
-        }
+        return await offsets_of(self._kafka.client, self._group, request)
 
     @asynccontextmanager
     async def _step(
@@ -217,9 +196,6 @@ class TransactionalProducer:
         """Tell why the transaction can't be committed, where the coordinator has refused a part of it."""
         waiter = self._transactions._transaction_waiter
         return waiter.exception() if waiter.done() and not waiter.cancelled() else None
-
-
-_UNSTABLE_OFFSET_COMMIT = 88
 
 
 def _undelivered(batches: Sequence[Batch], deliveries: Sequence["asyncio.Future[object]"], error: BaseException) -> str:

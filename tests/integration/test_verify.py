@@ -94,6 +94,33 @@ async def test_what_a_worker_left_is_clean_and_an_event_that_a_hand_adds_is_name
         assert f"{tp.topic}[1]: begins at offset 1, expected 0" in err
 
 
+async def test_positions_behind_which_nothing_is_committed_are_no_lag_and_another_group_is_refused(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with Stage.open(settings, tmp_path) as stage:
+        now_ms = time.time_ns() // 1_000_000
+        await stage.preload(_ending(now_ms, HOUR_MS, 6))
+        stage.worker("w")
+        await stage.until_consumed(READY_S)
+        producer = settings.connection.producer(transactional_id=f"{settings.app_id}-platform")
+        await producer.start()
+        try:
+            tp = stage.tps("messages.inbound")[0]
+            await producer.begin_transaction()
+            await producer.send_and_wait(tp.topic, b"{}", partition=tp.partition)
+            code, answer = await verified(settings)
+            assert (code, answer["not_consumed"]) == (0, 1)  # it may yet be committed
+            await producer.abort_transaction()
+        finally:
+            await producer.stop()
+        code, answer = await verified(settings)
+        assert (code, answer["not_consumed"]) == (0, 0)
+
+        code, out, err = await verify(settings.model_copy(update={"app_id": "another"}))
+        assert (code, out) == (2, "")
+        assert "group another, partition 0: found no committed offset, expected one" in err
+
+
 async def lost_beginning(settings: Settings, tp: TopicPartition) -> None:
     """Delete a partition's first record, as retention does."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)

@@ -89,7 +89,9 @@ class Play:
         if round_:
             self.cut = (*(round_.positions[tp] for tp in self.owner.inputs), round_.clock_ms)  # type: ignore[assignment]
 
-    def judged(self, cut: tuple[int, int, int] | None = None, **changed: Any) -> list[tuple[Kind, str]]:
+    def judged(
+        self, cut: tuple[int, int, int] | None = None, since: Mapping[str, set[str]] | None = None, **changed: Any
+    ) -> list[tuple[Kind, str]]:
         """Give the kinds of faults and what is told of them, up to a cut that a worker has gone beyond."""
         end = cut or self.cut
         inbound, outbound = (self.inputs[kind][:to] for kind, to in zip(KINDS, end, strict=False))
@@ -99,7 +101,7 @@ class Play:
             schedule = witnesses.schedule(rights, until=cut, clock_ms=end[2], is_whole=whole)
             fold = Fold(inbound, outbound, ModelPolicy(), 1, schedule=schedule)
             found = Found(0, dict(zip(INPUTS, (inbound, outbound), strict=True)), self.written, None, schedule)
-            faults = compare(until_cut(found, cut) if cut else found, fold, TERMS)
+            faults = compare(until_cut(found, cut, since or {}) if cut else found, fold, TERMS)
             return [(fault.kind, fault.details) for fault in faults]
 
     def said(self) -> list[str]:
@@ -273,6 +275,24 @@ def test_what_is_beyond_a_cut_is_left_out_by_its_rounds() -> None:
     assert play.judged() == []
 
 
+def test_beside_a_worker_at_work_each_state_is_judged_of_which_no_more_was_written() -> None:
+    play = opened()
+    play.put("inbound", T0 + HOUR, who=2)
+    play.fetch("inbound")
+    play.decide(T0 + HOUR)
+    cut = play.cut
+    play.put("inbound", T0 + 2 * HOUR, who=1)
+    play.fetch("inbound")
+    play.decide(T0 + 2 * HOUR)
+    first, second, _ = states = play.written["window-state"]
+    assert play.judged(cut) == []
+    states.remove(first)  # compacted: there is a newer one beyond the cut
+    assert play.judged(cut) == []
+    states.remove(second)
+    assert [kind for kind, _ in play.judged(cut)] == [Kind.WRONG_STATE]
+    assert play.judged(cut, since={"window-state": {second.key_text}}) == []
+
+
 # -------------------------------------------------------------------------------------------- what a worker may not do
 
 
@@ -401,10 +421,25 @@ def _telling(record: Written, told: Round | None) -> Written:
     return record._replace(headers=(*headers, *([(HEADER, str(told).encode())] if told else [])))
 
 
-def test_without_the_witness_event_time_alone_is_judged_as_it_always_was() -> None:
+def test_where_no_record_tells_of_its_round_event_time_alone_is_judged() -> None:
     play = opened("event")
-    play.written["window-opened"][0] = _telling(play.written["window-opened"][0], None)
+    for topic in play.written.values():
+        topic[:] = [_telling(each, None) for each in topic]
     assert play.judged() == []
+
+
+def test_a_record_of_another_hand_does_not_hide_the_rounds_from_the_others() -> None:
+    """A send was judged where inbound had ended; a message that was to come before it came later."""
+    play = opened("event")
+    play.put("outbound", T0 + 2 * HOUR, who=2)
+    play.fetch("outbound")
+    play.decide(T0 + 2 * HOUR)
+    play.put("inbound", T0 + HOUR, who=2)
+    play.fetch("inbound")
+    play.decide(T0 + 2 * HOUR)
+    assert play.judged() == []
+    play.written["window-state"].append(Written(99, T0, b"whatsapp:15550001:5511900000009", None))
+    assert [kind for kind, _ in play.judged()] == [Kind.WRONG]
 
 
 def test_a_breach_names_the_round_and_the_record_that_tells_of_it() -> None:

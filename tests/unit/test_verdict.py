@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from processor.audit import model, records
 from processor.audit import outputs as audit_outputs
 from processor.audit.dead_letters import dead_letter_faults
-from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, Found, Kind, Terms, Written
+from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Kind, Terms, Written
 from processor.audit.model import Fold, Result, run
 from processor.audit.policy import ModelPolicy
 from processor.audit.reading import Sample
 from processor.audit.records import Digest, NotKept, Record, TopicKind
 from processor.audit.spool import Spool
 from processor.audit.verdict import Verdict, compare
+from processor.audit.witnesses import until_cut
 
 T0 = 1_795_348_800_000  # 2026-11-22T12:00:00.000Z
 HOUR = 3_600_000
@@ -59,6 +60,9 @@ def fold(**more: Any) -> Fold:
     return Fold(INBOUND, OUTBOUND, ModelPolicy(), 1, **more)
 
 
+CLOUD_EVENT = (("content-type", b"application/cloudevents+json"),)
+
+
 def topics(expected: Result = EXPECTED, inbound: Sequence[Record] = INBOUND) -> Topics:
     """Write what the model says as a worker does, so that a test can spoil it."""
     written: Topics = {name: [] for name in (*OUTPUTS, "window-state", "consent-state", DEAD_LETTERS)}
@@ -75,7 +79,7 @@ def topics(expected: Result = EXPECTED, inbound: Sequence[Record] = INBOUND) -> 
             "sequence": f"{number:020}",
         }
         event = {**output.event, "data": {**output.event["data"], "policy": TERMS.policy_version}}
-        put(output.topic, output.key, event | shell)
+        put(output.topic, output.key, event | shell, CLOUD_EVENT)
     for number, (key, window) in enumerate(expected.windows.items(), len(expected.outputs)):
         put("window-state", key, {"v": 1, "sequence": f"{number:020}", **window})
     for key, consents in expected.consents.items():
@@ -179,11 +183,44 @@ def test_an_event_without_a_number_of_20_digits_is_wrong(sequence: object) -> No
     assert kinds(written) == {(Kind.WRONG, "window-opened")}
 
 
-@pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"7", b'{"data":7}', b"\xff"])
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"7", b'{"data":7}', b"\xff", b"[" * 2000 + b"]" * 2000])
 def test_an_output_that_is_no_event_is_wrong_and_stops_nothing(value: bytes | None) -> None:
     written = topics()
     written["window-opened"].append(Written(4, CLOCK, b"k", value))
     assert kinds(written) == {(Kind.WRONG, "window-opened")}
+
+
+@pytest.mark.parametrize("topic", STATES)
+def test_a_state_that_is_nested_too_deeply_is_wrong_and_stops_nothing(topic: str) -> None:
+    written = topics()
+    written[topic].append(Written(99, CLOCK, b"k", b"[" * 2000 + b"]" * 2000))
+    assert kinds(written) == {(Kind.WRONG_STATE, topic)}
+
+
+@pytest.mark.parametrize(
+    "headers", [(), (("content-type", None),), (("content-type", b"application/json"),), CLOUD_EVENT * 2]
+)
+def test_an_event_whose_headers_do_not_call_it_a_cloud_event_is_wrong(
+    headers: tuple[tuple[str, bytes | None], ...],
+) -> None:
+    written = topics()
+    written["window-opened"][0] = written["window-opened"][0]._replace(headers=headers)
+    assert kinds(written) == {(Kind.WRONG, "window-opened")}
+
+
+@pytest.mark.parametrize("count", [4001, 5000])
+def test_an_integer_that_is_too_long_for_python_is_carried_as_it_is(count: int) -> None:
+    digits = b"7" * count
+    inbound, send = [record("inbound", 0, KEYS[0], 0, "text")], record("outbound", 0, KEYS[0], 1, "text", x=0)
+    outbound = [send._replace(value=(send.value or b"").replace(b'"x": 0', b'"x": ' + digits))]
+    written = topics(run(inbound, outbound, ModelPolicy(), 1))
+    (accepted,) = written["send-accepted"]
+    # what the model holds in place of it is written as an array of its digits
+    held = b'["' + digits + b'"]'
+    for spliced, faults in ((digits, []), (digits[:-1] + b"8", [Kind.WRONG])):
+        written["send-accepted"] = [accepted._replace(value=(accepted.value or b"").replace(held, spliced))]
+        there = Found(0, {INPUTS[0]: inbound, INPUTS[1]: outbound}, written)
+        assert [it.kind for it in compare(there, Fold(inbound, outbound, ModelPolicy(), 1), TERMS)] == faults
 
 
 HUGE = 1_500_000_000
@@ -353,7 +390,8 @@ def test_what_a_worker_wrote_after_the_cut_is_left_out() -> None:
     tail = [record("inbound", 8, KEYS[0], 31, "text")]
     later = run([*INBOUND, *tail], OUTBOUND, ModelPolicy(), 1)
     written = topics(later)
-    assert list(compare(found(written, len(EXPECTED.outputs) - 1), fold(), TERMS)) == []
+    cut = until_cut(found(written, len(EXPECTED.outputs) - 1), (len(INBOUND), len(OUTBOUND), CLOCK))
+    assert list(compare(cut, fold(), TERMS)) == []
     assert kinds(written) == {(Kind.UNEXPECTED, "window-opened"), (Kind.WRONG_STATE, "window-state")}
 
 

@@ -256,6 +256,29 @@ async def test_where_inputs_are_gone_it_says_since_when_and_keeps_what_is_record
         assert len(told["incomplete"]) == 4
 
 
+async def test_offsets_that_a_strange_transaction_holds_end_it_with_one_line(settings: Settings, stage_of: Any) -> None:
+    """A transaction that no worker began, and that no time-out ends soon, stands for one that hangs."""
+    settings = settings.model_copy(update={"transaction_timeout_ms": 6_000})
+    stranger = settings.connection.producer(
+        transactional_id=f"{settings.topic_prefix}stranger", transaction_timeout_ms=600_000
+    )
+    async with stage_of(settings) as stage:
+        await worked(stage, events=100)
+        ends = await stage.ends(*STATES)
+        await stranger.start()
+        try:
+            async with stranger.transaction():
+                offsets = {TopicPartition(stage.names["messages.inbound"], 0): 0}
+                await stranger.send_offsets_to_transaction(offsets, settings.app_id)
+                code, out, err = await janela(settings, "rebuild", "--yes")
+        finally:
+            await stranger.stop()
+        assert (code, out) == (2, "")
+        assert "Traceback" not in err
+        assert "find-hanging" in err.splitlines()[-1]
+        assert await stage.ends(*STATES) == ends
+
+
 @pytest.mark.parametrize("is_marked", [False, True], ids=["before it is marked", "after it is marked"])
 async def test_inputs_that_go_while_it_runs_are_not_taken_for_read(
     is_marked: bool, settings: Settings, stage_of: Any, monkeypatch: pytest.MonkeyPatch

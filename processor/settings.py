@@ -373,6 +373,12 @@ def variable(name: str) -> str:
     return f"{ENV_PREFIX}{name.upper()}"
 
 
+def without_login(bootstrap_servers: str) -> dict[str, str]:
+    """Give the variables by which a program comes to a cluster that asks nobody who he is, whatever its file says."""
+    access = Access(bootstrap_servers=bootstrap_servers)
+    return {variable(name): "" if value is None else str(value) for name, value in access}
+
+
 def provenance(settings: Settings) -> dict[str, Provenance]:
     """Tell of each setting what is in force, secrets masked, and where it came from."""
     policy_file = settings.policy_file

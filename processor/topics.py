@@ -171,6 +171,33 @@ async def check(settings: Settings) -> list[Problem]:
     return problems(await survey(settings), settings)
 
 
+async def compacted(settings: Settings, names: Iterable[str]) -> list[str]:
+    """Say which of these topics are compacted, a line each; names are with the prefix.
+
+    A later record of a key may have taken an earlier one away, such as a message the consent before it, and the log
+    begins where it did: so nothing can be told from what is not there. A topic whose configuration we may not see is
+    named as well, one that does not exist is not.
+
+    Raises:
+        BrokerAwayError: No broker answers.
+        ClusterError: The cluster refuses to answer.
+    """
+    return errors(compactions(await survey(settings), names))
+
+
+def compactions(cluster: Cluster, names: Iterable[str]) -> Iterator[Problem]:
+    """Judge what was found, for `compacted`."""
+    for topic in filter(None, map(cluster.topics.get, names)):
+        found = topic.configuration.get("cleanup.policy", _UNKNOWN)
+        if found is _UNKNOWN:
+            remedy = f"grant DescribeConfigs on topic {topic.name} (`janela topics acls`)"
+        elif "compact" in found.split(","):
+            remedy = "records that have a later one of their key may be gone; docs/operations.md has the way on"
+        else:
+            continue
+        yield Problem(topic.name, "cleanup.policy", found, "delete", remedy, "error")
+
+
 def errors(problems: Iterable[Problem]) -> list[str]:
     """Give those that stop a worker from starting, one line each."""
     return [str(problem) for problem in problems if problem.severity == "error"]

@@ -127,6 +127,9 @@ async def verify(
     """
     if errors := topics.errors(await topics.check(settings)):
         raise ClusterError("\n".join(errors))
+    ours = topics.names(settings)
+    if lines := await topics.compacted(settings, [ours[name] for name in (*INPUTS, *OUTPUTS, DEAD_LETTERS)]):
+        raise ClusterError("\n".join(lines))
     verdict = Verdict(examples_max)
     async with _Reader(settings, sample, leave(settings, tolerance_ms), on_read) as reader:
         for partition in range(settings.partitions) if partitions is None else partitions:

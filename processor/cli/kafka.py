@@ -22,9 +22,6 @@ USUAL_PORT: Final = 9092
 CHECK_SECONDS: Final = 0.5
 """How long a Kafka that ended by itself may go unnoticed."""
 
-OF_ANOTHER_CLUSTER: Final = ("JANELA_SECURITY_", "JANELA_SASL_", "JANELA_OAUTH_", "JANELA_SSL_")
-"""How the names of settings begin by which a client comes to a cluster that asks who it is; ours asks nobody."""
-
 STOPPED: Final = 0
 ENDED_BY_ITSELF: Final = 1
 NOT_STARTED: Final = 2
@@ -137,12 +134,14 @@ def _stay(broker: EmbeddedKafka) -> int:
 
 
 def run_beside(broker: EmbeddedKafka, command: Sequence[str]) -> int:
-    """Run `command` to its end, with the broker's address in its environment; return our exit code.
+    """Run `command` to its end, with the way to the broker in its environment; return our exit code.
 
+    The environment stands over settings files: one that says how another cluster is reached does not count.
     From then on Ctrl-C is the command's own affair, and SIGTERM is passed on to it.
     """
-    others = {name: value for name, value in os.environ.items() if not name.startswith(OF_ANOTHER_CLUSTER)}
-    environment = {**others, "JANELA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+    from processor.settings import without_login
+
+    environment = os.environ | without_login(broker.bootstrap_servers)
     try:
         child = subprocess.Popen(command, env=environment)
     except OSError as error:

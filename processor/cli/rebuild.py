@@ -45,6 +45,7 @@ def rebuild(
 
     Where inputs are not there any more from their first record on, it says since when they are, and ends. With
     --incomplete it goes on: what the state topics still tell of the time before is kept and joined with what is made.
+    Where an input is compacted, nobody can tell what is not there any more, and it refuses (docs/operations.md).
 
     Examples:
         janela rebuild --dry-run

@@ -15,15 +15,14 @@ from processor.cli.attended import AttendedWorker
 from processor.cli.tally import Reader, connected, disconnect
 from processor.cli.view import Moment, View
 from processor.embedded import EmbeddedKafka
-from processor.settings import Settings, variable
+from processor.settings import Settings, variable, without_login
 from processor.traffic import DAY_MS, SECOND_MS, Record, Timeline, Traffic
 
 if TYPE_CHECKING:
     from processor.cli.up import Plan
 
-OURS: Final = (*Access.model_fields, "partitions", "clock")
-"""The settings that are not the caller's."""
 PARTITIONS: Final = 4
+CLOCK: Final = "event"
 SIMULATED_DAYS: Final = 7
 """How many days a run without --seconds goes through before it reaches the present."""
 DAY_SECONDS: Final = 15
@@ -45,7 +44,7 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: The caller's can't be used.
     """
-    return Settings.load(partitions=PARTITIONS, clock="event")
+    return Settings.load(partitions=PARTITIONS, clock=CLOCK)
 
 
 async def run(plan: "Plan", view: View, settings: Settings, broker: EmbeddedKafka, worker: AttendedWorker) -> None:
@@ -60,15 +59,12 @@ async def run(plan: "Plan", view: View, settings: Settings, broker: EmbeddedKafk
     settings = settings.model_copy(update=dict(Access(bootstrap_servers=broker.bootstrap_servers)))
     await _apply_topics(settings)
     view.starting(f"starting the worker; its log is {worker.log}")
-    worker.begin({variable(name): _as_text(getattr(settings, name)) for name in OURS})
+    ours = {variable("partitions"): str(PARTITIONS), variable("clock"): CLOCK}
+    worker.begin(without_login(broker.bootstrap_servers) | ours)
     async with AsyncExitStack() as stack:
         reader = await stack.enter_async_context(connected(settings))
         producer = await stack.enter_async_context(_producer(settings))
         await Run(plan, view, broker, worker, reader, producer, settings.topic_prefix).go()
-
-
-def _as_text(value: object) -> str:
-    return "" if value is None else str(value)
 
 
 async def _apply_topics(settings: Settings) -> None:

@@ -13,6 +13,8 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgre
 
 from processor import topics
 from processor.cli.watch import EVENTS, TOPICS, Kind, Seen, in_order
+from processor.codec.state import StateError, decode_window
+from processor.core.window import Window
 from processor.kafka.offsets import decode_progress
 from processor.settings import Settings
 
@@ -77,10 +79,8 @@ class Tally:
         if seen.kind is not Kind.STATE:
             self.counts[seen.kind] += 1
             self.newest[seen.kind].appendleft(seen)
-        elif seen.value.get("status") == "open":
-            answered_at = seen.value["last_answer_at"]
-            is_unanswered = answered_at is None or answered_at < seen.value["last_inbound_at"]
-            self.open_windows[seen.key] = OpenWindow(seen.value["expires_at"], is_unanswered)
+        elif (window := _window(seen.raw)) is not None and window.closed_at is None:
+            self.open_windows[seen.key] = OpenWindow(window.expires_at, window.is_unanswered)
         else:
             self.open_windows.pop(seen.key, None)
 
@@ -102,6 +102,14 @@ class Tally:
         first, last = recent[0], recent[-1]
         span_s = max(last.at_s - first.at_s, 1e-3)
         return (last.records_in - first.records_in) / span_s, (last.events_out - first.events_out) / span_s
+
+
+def _window(raw: bytes | None) -> Window | None:
+    """Read a state; None for a tombstone, and for what no worker wrote."""
+    try:
+        return decode_window(raw or b"")
+    except StateError:
+        return None
 
 
 @asynccontextmanager
@@ -208,5 +216,6 @@ class Reader:
         }
 
 
-def _reason(headers: Iterable[tuple[str, bytes]]) -> str:
-    return next((text.decode() for name, text in headers if name == "__dlq.reason"), "unknown")
+def _reason(headers: Iterable[tuple[str, bytes | None]]) -> str:
+    found = next((text for name, text in headers if name == "__dlq.reason"), None)
+    return (found or b"unknown").decode(errors="backslashreplace")

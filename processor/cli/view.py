@@ -6,7 +6,7 @@ before the summary. Nothing here reads a topic or a clock.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import cycle, pairwise
@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from processor.cli.tally import OpenWindow, Tally
-from processor.cli.watch import EVENTS, STYLES, Kind, Seen
+from processor.cli.watch import EVENTS, STYLES, Kind, Seen, said
 from processor.codec.times import format_time
 from processor.traffic import HOUR_MS, MINUTE_MS, SECOND_MS, Timeline
 
@@ -422,8 +422,7 @@ def countdown(left_ms: int) -> str:
 
 def in_words(seen: Seen) -> str:
     """Say an event in few words."""
-    data = seen.value["data"]
-    return _IN_WORDS[seen.kind](data)
+    return said(seen, _IN_WORDS)
 
 
 def _minute(seen: Seen) -> str:
@@ -453,7 +452,7 @@ def _accepted(data: Mapping[str, Any]) -> str:
     return f"{data['send']['type']}: {data['reason'] or 'observed'}"
 
 
-_IN_WORDS: Final = {
+_IN_WORDS: Final[dict[Kind, Callable[[Any], str]]] = {
     Kind.OPENED: lambda data: f"by {data['cause']['type']}, until {_weekday(data['expires_at'])}",
     Kind.EXPIRING: lambda data: f"{countdown(data['remaining_seconds'] * SECOND_MS)} left, {_answered(data)}",
     Kind.CLOSED: lambda data: f"{data['reason']}, {_answered(data)}",

@@ -50,10 +50,15 @@ STYLES = {
 }
 
 
+FOREIGN = ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError
+"""What reading and wording a record raise where it is none of a worker's: whoever may write to the topic may do so."""
+
+
 class Seen(NamedTuple):
     """A record of an output topic. `value` is what it says, empty for a tombstone; `raw` its bytes.
 
-    Of one that was too large to be kept there is neither, but `too_large` says of what size it was: no worker wrote it.
+    No worker wrote one that is too large to be kept, of which `too_large` says the size, or one that can't be read, of
+    which `unreadable` says where it lies; both have no value.
     """
 
     kind: Kind
@@ -62,7 +67,9 @@ class Seen(NamedTuple):
     sequence: int
     value: Mapping[str, Any]
     raw: bytes | None
+    place: str = ""
     too_large: str = ""
+    unreadable: str = ""
 
     @property
     def contact_id(self) -> str:
@@ -88,7 +95,8 @@ def watch(
 
     Only what is committed is shown, in order of `sequence` within each partition and fetch. No consumer
     group is joined: watching takes nothing away from anybody. A state in JSON is an object of `key` and
-    `value`, null where the key was forgotten.
+    `value`, null where the key was forgotten. Of a record that no worker wrote it says where it lies, in JSON as an
+    object of `key` and `unreadable`.
 
     Examples:
         janela watch
@@ -174,17 +182,40 @@ def in_order(
 
 
 def _seen(record: "ConsumerRecord[bytes, bytes | None]", kind: Kind, sequence_before: int) -> Seen:
-    from processor.codec.times import format_time
+    from processor.codec.times import LIMIT_MS, format_time, parse_time
     from processor.kafka.unread import Unread, too_large
 
+    key = "" if isinstance(record.key, Unread) else (record.key or b"").decode(errors="backslashreplace")
+    written = format_time(min(max(record.timestamp, 0), LIMIT_MS - 1))  # what a producer's clock said
+    place = f"{record.topic}[{record.partition}], offset {record.offset}"
+    # a tombstone has no sequence, and keeps its place behind the record before it, as what can't be read does
+    bare = Seen(kind, key, written, sequence_before, {}, None, place)
     if words := too_large(record.key, record.value, ()):
-        key = "" if isinstance(record.key, Unread) else (record.key or b"").decode()
-        return Seen(kind, key, format_time(record.timestamp), sequence_before, {}, None, words)
-    value = json.loads(record.value) if record.value else {}
-    time = value.get("time") or format_time(record.timestamp)  # state has none, it is as it was written
-    # a tombstone has no sequence either, and keeps its place behind the record before it
-    sequence = int(value.get("sequence", sequence_before))
-    return Seen(kind, (record.key or b"").decode(), time, sequence, value, record.value)
+        return bare._replace(too_large=words)
+    if record.value is None and kind is Kind.STATE:
+        return bare
+    try:
+        value = json.loads((record.value or b"").decode())
+        time_ms = parse_time(value.get("time"))  # state has none, it is as it was written
+        time = written if time_ms is None else format_time(time_ms)
+        sequence = int(value.get("sequence", sequence_before))
+        return Seen(kind, (record.key or b"").decode(), time, sequence, value, record.value, place)
+    except FOREIGN:
+        return bare._replace(unreadable=_unreadable(place))
+
+
+def said(seen: Seen, words: Mapping[Kind, Callable[[Any], str]]) -> str:
+    """Say what a record tells, by these words for each kind; of one that can't be read, where it lies."""
+    if seen.too_large or seen.unreadable:
+        return seen.too_large or seen.unreadable
+    try:
+        return printable(words[seen.kind](seen.value.get("data", seen.value)))
+    except FOREIGN:
+        return _unreadable(seen.place)
+
+
+def _unreadable(place: str) -> str:
+    return f"can't be read as an event: {place}"
 
 
 # --------------------------------------------------------------------------------------------- for machines
@@ -193,8 +224,10 @@ def _seen(record: "ConsumerRecord[bytes, bytes | None]", kind: Kind, sequence_be
 def _print_raw(seen: Seen) -> None:
     if seen.too_large:
         print(json.dumps({"key": seen.key, "too_large": seen.too_large}), flush=True)
+    elif seen.unreadable:
+        print(json.dumps({"key": seen.key, "unreadable": seen.unreadable}), flush=True)
     elif seen.kind is Kind.STATE:
-        print(json.dumps({"key": seen.key, "value": seen.value or None}), flush=True)
+        print(f'{{"key": {json.dumps(seen.key)}, "value": {(seen.raw or b"null").decode()}}}', flush=True)
     else:
         print((seen.raw or b"").decode(), flush=True)
 
@@ -214,10 +247,9 @@ def line(seen: Seen) -> "Text":
     from rich.text import Text
 
     style = STYLES[seen.kind]
-    words = seen.too_large or _WORDS[seen.kind](seen.value.get("data", seen.value))
     return Text.assemble(
         (_moment(seen.time), "dim"), "  ", (f"{seen.kind:<8}", f"bold {style}"), "  ", printable(seen.key), "  ",
-        (printable(words), style),
+        (said(seen, _WORDS), style),
     )  # fmt: skip
 
 

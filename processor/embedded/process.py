@@ -48,14 +48,19 @@ class BrokerProcess:
             self._jvm = subprocess.Popen(
                 command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
-        self._lifeline = subprocess.Popen(
-            ["/bin/sh", "-c", LIFELINE, "janela-lifeline", str(self.pid), str(perishable or "")],
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+            try:
+                self._lifeline = subprocess.Popen(
+                    ["/bin/sh", "-c", LIFELINE, "janela-lifeline", str(self.pid), str(perishable or "")],
+                    cwd="/",
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except BaseException:  # nobody has hold of the broker yet: it would run for ever
+                self._jvm.kill()
+                self._jvm.wait()
+                raise
 
     @property
     def pid(self) -> int:

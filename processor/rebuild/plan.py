@@ -54,7 +54,7 @@ class Part(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the inputs are there from their first record on."""
+        """Whether the inputs are there from their first record on; of compacted ones that could not be told."""
         return self.begins == (0, 0)
 
 
@@ -92,6 +92,8 @@ async def plan(settings: Settings, partitions: Sequence[int] | None) -> Plan:
     """
     if errors := topics.errors([*await features.problems(settings), *await topics.check(settings)]):
         raise ClusterError("\n".join(errors))
+    if lines := await topics.compacted(settings, [settings.topic_prefix + name for name in INPUTS]):
+        raise ClusterError("\n".join(lines))
     await refuse_members(settings)
     admin = settings.connection.admin()
     await admin.start()

@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ProducerFenced, UnknownMemberIdError
 
 from processor.kafka.batch import Batches
-from processor.kafka.offsets import UNFINISHED, Progress, decode_progress, encode_progress
+from processor.kafka.offsets import UNFINISHED, OffsetError, Progress, decode_progress, encode_progress
 from processor.kafka.producer import Committed, TransactionalProducer, TransactionError, end_transaction_of
 from processor.kafka.protocol import OUTSIDER
 from processor.rebuild.difference import Change, Difference, difference
@@ -136,9 +136,12 @@ class Rebuilder:
     async def _stable_parts(self) -> list[Part]:
         """Do step 1."""
         partitions = [part.partition for part in self._plan.parts]
-        await self._end_transactions(await self._producer.writers(written_tps(self._settings, partitions)))
         names = [self._settings.topic_prefix + name for name in INPUTS]
-        committed = await self._producer.committed(names, partitions, self._on_stalled)
+        try:
+            await self._end_transactions(await self._producer.writers(written_tps(self._settings, partitions)))
+            committed = await self._producer.committed(names, partitions, self._on_stalled)
+        except (TransactionError, OffsetError) as error:
+            raise ClusterError(str(error)) from error
         parts = await parts_of(self._settings, partitions, committed, self._all)
         if [part.begins for part in parts] != [part.begins for part in self._plan.parts]:
             raise ClusterError(

@@ -53,11 +53,14 @@ class Standings:
         return found
 
     def told(self, end: Standing) -> tuple[str, bytes]:
-        """Give the header of records that are true at `end`: the round that ended there, or one that leads there."""
+        """Give the header of records that are true at `end`: the round that ended there, or one that only stands there.
+
+        A round that led there would tell of an idle clock that was moved without a look at the ends: what is between
+        two rounds was taken by rounds that wrote nothing.
+        """
         if self._newest is not None and self._newest.end == end:
             return HEADER, str(self._newest).encode()
-        begin = next((standing for standing in reversed(self.until(end)) if standing != end), (0, 0, 0))
-        return round_header(begin, end, [None] * 3)
+        return round_header(end, end, [None] * 3)
 
 
 def _goes_on(before: Standing, after: Standing) -> bool:

@@ -537,6 +537,17 @@ def test_a_command_that_a_signal_ends_counts_as_in_a_shell(own_kafka: EmbeddedKa
 
 
 @pytest.mark.usefixtures("signals")
+def test_a_command_does_not_come_to_our_kafka_as_a_settings_file_has_it_for_another(
+    own_kafka: EmbeddedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JANELA_SSL_CHECK_HOSTNAME", "false")
+    login = {"security_protocol": "SASL_SSL", "sasl_username": "bob", "sasl_password": "x"}
+    (tmp_path / "janela.toml").write_text("\n".join(f'{name} = "{value}"' for name, value in login.items()))
+    assert run_beside(own_kafka, [sys.executable, "-m", "processor", "topics", "apply"]) == 0
+
+
+@pytest.mark.usefixtures("signals")
 def test_a_command_that_is_not_there_is_named(own_kafka: EmbeddedKafka, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_beside(own_kafka, ["no-such-command"]) == 127
     assert capsys.readouterr().err == ("janela kafka: no-such-command can't be run: No such file or directory\n")

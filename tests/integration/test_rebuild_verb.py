@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import KafkaError
 
@@ -17,6 +18,8 @@ from processor.audit.findings import OUTPUTS
 from processor.audit.partitioner import partition_of
 from processor.audit.reading import verify
 from processor.audit.records import TopicKind
+from processor.codec.state import encode_consents
+from processor.core.consent import Consents, Register
 from processor.rebuild import rebuilder
 from processor.rebuild.plan import plan
 from processor.rebuild.rebuilder import Rebuilder
@@ -254,6 +257,62 @@ async def test_where_inputs_are_gone_it_says_since_when_and_keeps_what_is_record
         assert (told["changed"], told["unreadable"]) == (1, 1)
         assert told["kept"] > 0
         assert len(told["incomplete"]) == 4
+
+
+async def test_where_an_input_is_compacted_it_refuses_and_goes_on_once_the_log_says_that_records_are_gone(
+    settings: Settings, stage_of: Any
+) -> None:
+    async with stage_of(settings) as stage:
+        await worked(stage, events=1_000)
+        inbound = stage.names["messages.inbound"]
+        opted_out = b"whatsapp:1:opted-out"  # a message of the same contact may have taken its opt-out away
+        recorded = {opted_out: encode_consents(Consents(marketing=Register(False, 7)))}
+        await spoil(stage, recorded, "consent-state")
+        before = await states(stage)
+
+        async def set_policy(policy: str) -> None:
+            async with topics.asking(settings) as admin:
+                wanted = ConfigResource(ConfigResourceType.TOPIC, inbound, {"cleanup.policy": policy})
+                (response,) = await admin.alter_configs([wanted])
+                assert [code for code, *_ in response.resources] == [0]
+
+        await set_policy("compact")
+        for arguments in ("--yes",), ("--yes", "--incomplete"), ("--dry-run",):
+            code, out, err = await janela(settings, "rebuild", *arguments)
+            assert (code, out, len(err.splitlines())) == (2, "", 1), err
+            assert f"{inbound}: cleanup.policy: found compact, expected delete; " in err
+        await set_policy("delete")
+        async with topics.asking(settings) as admin:
+            gone = {tp: RecordsToDelete(before_offset=1) for tp in stage.tps("messages.inbound")}
+            await admin.delete_records(gone)
+        told = await answered(settings, "rebuild", "--yes", "--incomplete")
+        assert told["kept"] > 0
+        after = await states(stage)
+        assert after["consent-state"] == before["consent-state"]
+        assert opted_out in after["consent-state"]
+
+
+async def test_offsets_that_a_strange_transaction_holds_end_it_with_one_line(settings: Settings, stage_of: Any) -> None:
+    """A transaction that no worker began, and that no time-out ends soon, stands for one that hangs."""
+    settings = settings.model_copy(update={"transaction_timeout_ms": 6_000})
+    stranger = settings.connection.producer(
+        transactional_id=f"{settings.topic_prefix}stranger", transaction_timeout_ms=600_000
+    )
+    async with stage_of(settings) as stage:
+        await worked(stage, events=100)
+        ends = await stage.ends(*STATES)
+        await stranger.start()
+        try:
+            async with stranger.transaction():
+                offsets = {TopicPartition(stage.names["messages.inbound"], 0): 0}
+                await stranger.send_offsets_to_transaction(offsets, settings.app_id)
+                code, out, err = await janela(settings, "rebuild", "--yes")
+        finally:
+            await stranger.stop()
+        assert (code, out) == (2, "")
+        assert "Traceback" not in err
+        assert "find-hanging" in err.splitlines()[-1]
+        assert await stage.ends(*STATES) == ends
 
 
 @pytest.mark.parametrize("is_marked", [False, True], ids=["before it is marked", "after it is marked"])

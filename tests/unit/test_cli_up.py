@@ -4,11 +4,14 @@ import json
 from typing import Any
 
 import pytest
+from aiokafka import ConsumerRecord, TopicPartition
 from rich.console import Console
 
-from processor.cli.tally import OpenWindow, Tally
+from processor.cli.tally import OpenWindow, Tally, _reason
 from processor.cli.view import Countdown, JsonLines, Lines, Moment, Screen, countdown, in_words, sparkline, summary
-from processor.cli.watch import EVENTS, Kind, Seen
+from processor.cli.watch import EVENTS, Kind, Seen, in_order
+from processor.codec.state import encode_window
+from processor.core.window import Window
 from processor.traffic import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Timeline
 
 NOW_MS = 1_795_373_239_000  # Sun 22 Nov 2026 18:47:19 UTC
@@ -32,9 +35,8 @@ def seen(kind: Kind, number: int = 1, **changed: Any) -> Seen:
     return Seen(kind, f"whatsapp:15550001:{5511900000000 + number}", "2026-11-22T18:47:19.000Z", number, value, b"")
 
 
-def state(number: int, **changed: Any) -> Seen:
-    value = {"status": "open", "expires_at": NOW_MS, "last_inbound_at": 5, "last_answer_at": None} | changed
-    return Seen(Kind.STATE, f"key-{number}", "2026-11-22T18:47:19.000Z", number, value, b"")
+def state(number: int, window: Window) -> Seen:
+    return Seen(Kind.STATE, f"key-{number}", "2026-11-22T18:47:19.000Z", number, {}, encode_window(window, number))
 
 
 def new_moment(windows: int = 60, seconds: int | None = 60, elapsed_s: float = 30, events: int = 12) -> Moment:
@@ -115,13 +117,39 @@ def test_what_comes_before_the_run_proper_is_in_no_rate() -> None:
 
 def test_a_window_is_open_until_its_state_says_otherwise() -> None:
     tally = Tally()
-    tally.see(state(1))
-    tally.see(state(2, last_answer_at=5))
+    tally.see(state(1, Window(5, NOW_MS, 5)))
+    tally.see(state(2, Window(5, NOW_MS, 5, last_answer_at=5)))
     assert tally.open_windows == {"key-1": OpenWindow(NOW_MS, True), "key-2": OpenWindow(NOW_MS, False)}
-    tally.see(state(1, status="closed"))
+    tally.see(state(1, Window(5, NOW_MS, 5, closed_at=NOW_MS, close_reason="expired")))
     tally.see(Seen(Kind.STATE, "key-2", "", 1, {}, None))
     assert tally.open_windows == {}
     assert tally.events_out == 0
+
+
+@pytest.mark.parametrize(
+    "raw", [b"{", b"[]", b'{"status": "open"}', b'{"status": "open", "expires_at": "soon"}', b"\xff"]
+)
+def test_a_state_that_no_worker_wrote_is_no_open_window(raw: bytes) -> None:
+    foreign = ConsumerRecord("window-state", 0, 7, NOW_MS, 0, b"key-1", raw, 0, 0, 0, ())
+    tally = Tally()
+    for each in in_order({TopicPartition("window-state", 0): [foreign]}, {"window-state": Kind.STATE}):
+        tally.see(each)
+    assert tally.open_windows == {}
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+@pytest.mark.parametrize("data", [{}, [], "text", DATA[Kind.EXPIRING] | {"remaining_seconds": 1e400}])
+def test_an_event_that_no_worker_wrote_is_said_by_its_place(kind: Kind, data: Any) -> None:
+    foreign = Seen(kind, "key", "2026-11-22T18:47:19.000Z", 1, {"data": data}, b"{}", place="topic[0], offset 7")
+    assert in_words(foreign) == "can't be read as an event: topic[0], offset 7"
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [([("__dlq.reason", b"not-json")], "not-json"), ([("__dlq.reason", b"\xff")], "\\xff"), ([], "unknown")],
+)
+def test_a_dead_letter_counts_whatever_reason_it_bears(headers: list[tuple[str, bytes]], reason: str) -> None:
+    assert _reason(headers) == reason
 
 
 # --------------------------------------------------------------------------------------------------- the countdown

@@ -68,6 +68,79 @@ def test_what_was_too_large_to_be_kept_is_shown_by_its_size(capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out) == {"key": "whatsapp:1:2", "too_large": "a value of 1,500,000,000 bytes"}
 
 
+GOOD = next(example.value for example in EXAMPLES if example.event == "window-opened")
+DEEP = b"[" * 100_000
+FOREIGN = {
+    "no JSON": b"hello",
+    "no UTF-8": b"\xff",
+    "no object": b"[1]",
+    "a null": b"null",
+    "empty": b"",
+    "deep": DEEP,
+    "a tombstone": None,
+    "a huge integer": b'{"sequence": ' + b"9" * 5_000 + b"}",
+    "a sequence that is none": json.dumps(GOOD | {"sequence": "first"}).encode(),
+    "a sequence without end": b'{"sequence": 1e400}',
+}
+
+
+@pytest.mark.parametrize("raw", FOREIGN.values(), ids=FOREIGN.keys())
+def test_a_record_that_no_worker_wrote_is_shown_by_its_place(
+    raw: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = record("window-opened", 0, GOOD)
+    seen = list(in_order(fetch(good, dataclasses.replace(good, value=raw, offset=7), good), KINDS))
+    words = "can't be read as an event: window-opened[0], offset 7"
+    assert sorted(line(each).plain.endswith(f"  opened    whatsapp:1:2  {words}") for each in seen) == [
+        False,
+        False,
+        True,
+    ]
+    for each in seen:
+        watch._print_raw(each)
+    told = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert told == [GOOD, {"key": "whatsapp:1:2", "unreadable": words}, GOOD]
+
+
+@pytest.mark.parametrize("data", [{}, [], 7, None, {"expires_at": 7, "cause": {"id": "", "type": ""}}])
+def test_an_event_of_which_something_is_missing_is_shown_by_its_place(data: Any) -> None:
+    (seen,) = in_order(fetch(record("window-opened", 0, GOOD | {"data": data})), KINDS)
+    assert line(seen).plain.endswith("can't be read as an event: window-opened[0], offset 0")
+
+
+@pytest.mark.parametrize("value", [{"v": 1}, {"status": "open", "expires_at": 10**30}, {"status": "open"}, [[]]])
+def test_a_state_that_no_worker_wrote_is_shown_by_its_place(value: Any) -> None:
+    (seen,) = in_order(fetch(record("window-state", 0, value)), KINDS)
+    assert line(seen).plain.endswith("can't be read as an event: window-state[0], offset 0")
+
+
+@pytest.mark.parametrize("time", [7, None, [], "soon", "\x1b[2J\ud800"])
+def test_an_event_with_a_time_that_is_none_has_the_one_when_it_was_written(time: Any) -> None:
+    (seen,) = in_order(fetch(record("window-opened", 0, GOOD | {"time": time})), KINDS)
+    assert line(seen).plain.startswith("2026-11-22 18:47:19  opened    whatsapp:1:2  until ")
+
+
+@pytest.mark.parametrize("timestamp", [-1, -(2**62), 2**62])
+def test_a_producers_clock_may_say_anything(timestamp: int) -> None:
+    foreign = dataclasses.replace(record("window-opened", 0, GOOD), value=b"{", timestamp=timestamp)
+    (seen,) = in_order(fetch(foreign), KINDS)
+    assert "can't be read as an event" in line(seen).plain
+
+
+def test_a_key_that_is_no_utf_8_is_written_out() -> None:
+    (seen,) = in_order(fetch(dataclasses.replace(record("window-opened", 0, GOOD), key=b"\xff1")), KINDS)
+    assert line(seen).plain.endswith("  \\xff1  can't be read as an event: window-opened[0], offset 0")
+
+
+def test_a_state_as_deep_as_can_be_read_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    for depth in range(800, 1_000, 3):
+        raw = b'{"deep": ' + b"[" * depth + b"]" * depth + b"}"
+        (seen,) = in_order(fetch(dataclasses.replace(record("window-state", 0, {}), value=raw)), KINDS)
+        watch._print_raw(seen)
+        line(seen)
+    assert '"value"' in capsys.readouterr().out
+
+
 def test_a_tombstone_keeps_its_place_behind_the_record_before_it() -> None:
     fetched = fetch(
         record("window-state", 0, {"v": 1, "sequence": f"{7:020d}"}, "whatsapp:1:2"),

@@ -1,7 +1,16 @@
 """What a rebuild makes of rounds and of records, by itself."""
 
+import json
+from contextlib import closing
+
 import pytest
 
+from processor.audit.findings import Written
+from processor.audit.model import Fold
+from processor.audit.policy import ModelPolicy
+from processor.audit.records import Record
+from processor.audit.rounds import Leave
+from processor.audit.witnesses import Witnesses
 from processor.codec.rounds import Standing, round_header
 from processor.codec.state import encode_consents, encode_window
 from processor.core.consent import Consents, Register
@@ -39,13 +48,30 @@ def test_where_no_round_is_known_there_is_the_end_alone() -> None:
     standings = Standings()
     standings.note([("janela-round", b"?"), ("other", b"0+1 0+1 0+1")])
     assert standings.until(END) == [END]
-    assert standings.told(END) == ("janela-round", b"0+30 0+20 0+900")
+    assert standings.told(END) == ("janela-round", b"30+0 20+0 900+0")
 
 
-def test_what_is_rebuilt_tells_of_the_round_that_ended_there_or_of_the_gap_to_it() -> None:
+def test_what_is_rebuilt_tells_of_the_round_that_ended_there_or_of_one_that_took_nothing() -> None:
     last = ((20, 20, 800), END)
     assert noted(((0, 0, 0), (20, 20, 800)), last).told(END) == round_header(*last, [None] * 3)
-    assert noted(((0, 0, 0), (20, 20, 800))).told(END) == ("janela-round", b"20+10 20+0 800+100")
+    assert noted(((0, 0, 0), (20, 20, 800))).told(END) == ("janela-round", b"30+0 20+0 900+0")
+
+
+def test_a_clock_that_idle_time_had_moved_before_a_rebuild_is_not_early_after_it() -> None:
+    began_ms = 1_700_000_000_000
+    clock_ms = began_ms + 60_000  # idle time, of which no record tells
+    body = {"business_id": "1", "contact_id": "2", "time": began_ms, "id": "a", "type": "text"}
+    said = Record("inbound", 0, 0, began_ms, KEY, json.dumps(body).encode(), (), began_ms)
+    taken = round_header((0, 0, 0), (1, 0, began_ms), [None] * 3)
+    standings = Standings()
+    standings.note([taken])
+    with closing(Witnesses()) as witnesses:
+        for offset, header in enumerate((taken, standings.told((1, 0, clock_ms)))):
+            witnesses.note("window-state", Written(offset, clock_ms + 5_000, KEY, b"{}", (header,)))
+        schedule = witnesses.schedule(Leave(True, 1_000, 1_000), clock_ms=clock_ms, is_whole=True)
+        fold = Fold([said], [], ModelPolicy(), 1, schedule=schedule)
+        assert [due.output.topic for due in fold] == ["window-opened"]
+        assert fold.knowledge.breaches == []
 
 
 def state(window: Window | None = None, consents: Consents | None = None) -> Partition:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr, ValidationError
 
+from processor.access import Access
 from processor.core.policy import HOUR_MS, SECOND_MS, Policy, load_policy
-from processor.settings import MASK, Settings, SettingsError, allowed, provenance, variable
+from processor.settings import MASK, Settings, SettingsError, allowed, provenance, variable, without_login
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 
@@ -62,6 +63,23 @@ def test_the_file_is_the_argument_else_what_janela_config_names_else_the_one_her
     monkeypatch.setenv("JANELA_CONFIG", "named.toml")
     assert Settings.load().app_id == "named"
     assert Settings.load(tmp_path / "given.toml").app_id == "given"
+
+
+def test_the_way_to_a_cluster_without_login_stands_over_what_a_file_says_of_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    another = {
+        "security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "bob", "sasl_password": "x",
+        "ssl_check_hostname": False, "topic_prefix": "file.",
+    }  # fmt: skip
+    Path("janela.toml").write_text("\n".join(f"{name} = {json.dumps(it)}" for name, it in another.items()), "utf-8")
+    assert Settings.load().security_protocol == "SASL_SSL"
+    for name, value in without_login("127.0.0.1:1234").items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    ours = dict(Access(bootstrap_servers="127.0.0.1:1234"))
+    assert {name: getattr(settings, name) for name in ours} == ours
+    assert settings.topic_prefix == "file."
 
 
 def test_a_value_given_by_hand_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from processor import contract
 from processor.settings import Settings
-from processor.topics import Cluster, FoundTopic, Problem, names, problems
+from processor.topics import Cluster, FoundTopic, Problem, compactions, names, problems
 
 SETTINGS = Settings(topic_prefix="acme.")
 
@@ -127,6 +127,28 @@ def test_what_may_lose_records_or_let_time_be_moved_is_a_warning(name: str, key:
 )
 def test_more_than_the_contract_asks_for_is_no_problem(name: str, key: str, value: str) -> None:
     assert problems(configured(sound_cluster(), name, key, value), SETTINGS) == []
+
+
+INPUT = "acme.messages.inbound"
+
+
+@pytest.mark.parametrize("policy", ["compact", "delete,compact"])
+def test_inputs_that_are_compacted_are_told_by_whoever_must_have_all_of_them(policy: str) -> None:
+    cluster = configured(sound_cluster(), INPUT, "cleanup.policy", policy)
+    assert only([*compactions(cluster, [INPUT, "acme.messages.outbound", "acme.not-there"])]) == Problem(
+        INPUT,
+        "cleanup.policy",
+        policy,
+        "delete",
+        "records that have a later one of their key may be gone; docs/operations.md has the way on",
+        "error",
+    )
+
+
+def test_inputs_whose_configuration_we_may_not_see_do_not_pass_for_whole() -> None:
+    problem = only([*compactions(configured(sound_cluster(), INPUT, "cleanup.policy", None), [INPUT])])
+    assert problem.found.startswith("unknown")
+    assert "DescribeConfigs" in problem.remedy
 
 
 @pytest.mark.parametrize("name", ["acme.window-state", "__consumer_offsets", "__transaction_state"])

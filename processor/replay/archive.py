@@ -4,6 +4,7 @@ The first line says what the file is, the last one how many records are in it: a
 that are UTF-8 stand as text, others as base64.
 """
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -123,10 +124,11 @@ class ArchiveSource:
             ArchiveError: It is damaged, or was cut off.
         """
         chunk: list[Timed] = []
-        count = time_ms = 0
+        time_ms = 0
         with self._path.open("rb") as file:
-            for line in self._whole(file):
-                count += 1
+            for number, line in enumerate(self._whole(file), 1):
+                if number % CHUNK == 0:
+                    await asyncio.sleep(0)  # nothing here waits, and a signal needs a turn
                 record = _record(line)
                 if not self._selects(record):
                     continue

@@ -1,5 +1,6 @@
 """A replay without a broker: what is selected, how times move, when records leave, and what an archive keeps."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -161,6 +162,15 @@ async def test_an_archive_with_a_damaged_byte_is_refused(tmp_path: Path) -> None
     path.write_bytes(damaged)
     with pytest.raises(ArchiveError):
         await read(path)
+
+
+async def test_an_archive_of_which_nothing_is_asked_for_can_be_stopped_while_it_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "a", [record(n) for n in range(3_000)])
+    reading = asyncio.create_task(read(path, Selection(from_offset=9_999)))
+    await asyncio.sleep(0)
+    assert reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ MEASURE = ("measure", "replay", "--from-prefix", "prod.", "--rate", "5")
         ((*MEASURE, "--from-bootstrap-servers", "nonsense"), "JANELA_BOOTSTRAP_SERVERS (bootstrap_servers): found"),
         ((*MEASURE, "--report", "none/a.json"), "none/a.json can't be written"),
         ((*MEASURE, "--html", "."), ". can't be written"),
+        (("measure", "--rate", "9", *MEASURE[1:]), "--rate: it stands before replay"),
+        (("measure", "--json", "compare", "a", "b"), "--json: it stands before compare"),
     ],
 )
 def test_an_option_that_can_not_be_used_is_named(

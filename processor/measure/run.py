@@ -54,7 +54,7 @@ class Run:
             for client in (receiver, lag):
                 stack.push_async_callback(client.stop)
                 await client.start()
-            self._lag_before = await lag.read()
+            self._lag = self._lag_before = await lag.read()
             following = asyncio.create_task(receiver.follow())
             sampling = asyncio.create_task(self._sample(lag, on_sample))
             stack.push_async_callback(_cancelled, following, sampling)
@@ -77,7 +77,8 @@ class Run:
             await asyncio.sleep(SAMPLE_S)
             if self._first_reading is None:
                 continue
-            self._lag = await lag.read()
+            with suppress(KafkaError):  # it stays what it was until the brokers answer again
+                self._lag = await lag.read()
             sample = await self._sampled()
             self._samples.append(sample)
             on_sample(sample)
@@ -97,14 +98,18 @@ class Run:
     async def _drained(
         self, receiver: Receiver, lag: Lag, stopped: asyncio.Event, following: "asyncio.Task[None]"
     ) -> bool:
-        """Wait until all is consumed and received; False where that takes too long, or nobody waits any more."""
+        """Wait until all is consumed and received; False where that takes too long, or nobody waits any more.
+
+        Where the brokers don't answer it is not known, so not yet.
+        """
         give_up_s = time.monotonic() + self._drain_s
         while time.monotonic() < give_up_s and not stopped.is_set():
             if following.done():
                 following.result()
-            self._lag = await lag.read()
-            if not self._lag and await receiver.is_at_end():
-                return True
+            with suppress(KafkaError):
+                self._lag = await lag.read()
+                if not self._lag and await receiver.is_at_end():
+                    return True
             await asyncio.sleep(LOOK_S)
         return False
 

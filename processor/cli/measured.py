@@ -127,6 +127,10 @@ def _keep(report: "Report", kept: Kept) -> None:
     from processor.measure.report import figures
 
     text = msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
+    if kept.report_file is not None:  # first the files: nobody may be left to read what is printed
+        kept.report_file.write_text(f"{text}\n", "utf-8")
+    if kept.html_file is not None:
+        kept.html_file.write_text(page(report), "utf-8")
     if kept.as_json:
         print(text)
     else:
@@ -134,10 +138,6 @@ def _keep(report: "Report", kept: Kept) -> None:
             print(f"{name:<28}{value:>16,.10g}")
         if not report.is_whole:
             print("not all of the schedule was sent, or not all of it consumed")
-    if kept.report_file is not None:
-        kept.report_file.write_text(f"{text}\n", "utf-8")
-    if kept.html_file is not None:
-        kept.html_file.write_text(page(report), "utf-8")
 
 
 def _refuse_what_cannot_be_kept(kept: Kept) -> None:

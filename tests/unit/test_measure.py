@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from aiokafka.structs import OffsetAndMetadata
 from prometheus_client import generate_latest
 from typer.testing import CliRunner
 
+from processor.cli import measured
 from processor.cli.measure import measure_app
+from processor.cli.measured import Kept
 from processor.codec.times import format_time
 from processor.load.delays import Delays
 from processor.load.scenario import Scenario
@@ -401,6 +404,23 @@ async def test_a_lag_that_can_not_be_asked_for_is_not_an_end_and_costs_no_report
     brokers.error = None
     assert await draining
     following.cancel()
+
+
+def test_a_report_is_kept_also_where_nobody_reads_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    places = Kept(tmp_path / "a.json", tmp_path / "a.html", as_json=True)
+    closed = os.fdopen(writes, "w", buffering=1)
+    monkeypatch.setattr(sys, "stdout", closed)
+    with pytest.raises(BrokenPipeError):
+        measured._keep(new_report(), places)
+    monkeypatch.undo()
+    with suppress(BrokenPipeError):
+        closed.close()
+    assert json.loads((tmp_path / "a.json").read_text())["sent"] == 800
+    assert "<svg" in (tmp_path / "a.html").read_text()
 
 
 # ------------------------------------------------------------------------------------------------------------- compare

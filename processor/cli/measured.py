@@ -83,17 +83,23 @@ def run_measured(settings: "Settings", make: MakeTraffic, watched: Watched, kept
     except CrewError as error:
         print(f"janela measure: {error}", file=sys.stderr)
         raise typer.Exit(NOT_WHOLE) from None
+    if report is None:
+        print(f"janela measure: {'stopped' if stopped.is_set() else 'ended'} before it began", file=sys.stderr)
+        raise typer.Exit(STOPPED if stopped.is_set() else NOT_WHOLE)
     _keep(report, kept)
     raise typer.Exit(0 if report.is_whole else STOPPED if stopped.is_set() else NOT_WHOLE)
 
 
-async def _measured(settings: "Settings", make: MakeTraffic, watched: Watched, stopped: asyncio.Event) -> "Report":
+async def _measured(
+    settings: "Settings", make: MakeTraffic, watched: Watched, stopped: asyncio.Event
+) -> "Report | None":
     from processor import topics
-    from processor.cli.cluster import partitions_of, refusals_told
+    from processor.cli.cluster import partitions_of
     from processor.cli.progress import progress_shown
     from processor.measure.receiver import OUTPUTS
     from processor.measure.run import Run
     from processor.measure.workers import Local, Probe, Remote
+    from processor.topics import refusals_told
 
     remotes = [Remote(address) for address in watched.ops]
     if silent := [each.name for each in remotes if await each.read() is None]:
@@ -105,7 +111,7 @@ async def _measured(settings: "Settings", make: MakeTraffic, watched: Watched, s
         names = topics.names(settings)
         await partitions_of(settings, [names[topic] for topic in OUTPUTS])
         if (made := await unless(stopped, make(progress))) is None:
-            raise typer.Exit(STOPPED)
+            return None
         traffic, partitions = made
         if not traffic.events:
             raise typer.BadParameter("found no record that is asked for, so there is nothing to measure with")

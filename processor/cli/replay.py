@@ -165,8 +165,8 @@ def _written(archive: Path, selection: "Selection") -> tuple[str, int]:
 
 
 async def _count(wanted: _Wanted, progress: Progress) -> "Span":
-    from processor.cli.cluster import refusals_told
     from processor.replay.player import survey
+    from processor.topics import refusals_told
 
     with refusals_told(wanted.source):
         return await survey(await _source(wanted), progress.note)
@@ -180,9 +180,9 @@ async def _play(
     may_append: bool,
     progress: Progress,
 ) -> "Played":
-    from processor.cli.cluster import refusals_told
     from processor.replay.player import Player
     from processor.replay.target import ReplayTarget, room
+    from processor.topics import refusals_told
 
     target = wanted.target
     with refusals_told(wanted.source):

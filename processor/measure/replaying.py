@@ -31,7 +31,7 @@ from processor.replay.selection import Selection
 from processor.replay.target import ReplayTarget, room
 from processor.replay.topics import topic_source
 from processor.settings import Settings
-from processor.topics import ClusterError
+from processor.topics import ClusterError, refusals_told
 
 READY_S: Final = 0.2
 """From the word that it begins to the first record."""
@@ -284,28 +284,38 @@ async def main() -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     if not (line := await reader.readline()):
         return
-    replay, watched = msgspec.json.decode(line, type=Replay), _Watched()
+    await _follow(msgspec.json.decode(line, type=Replay), reader)
+
+
+async def _follow(replay: Replay, reader: asyncio.StreamReader) -> None:
+    """Play until all is written, or `reader` is at its end; what can't be done is said."""
     try:
-        source, to = await replay.open(), replay.target
-        there = to.settings()
-        target = ReplayTarget(there.connection, to.topic_prefix, await room(there), source.partitions, replay.id)
-        player = Player(source, target, replay.pace, is_shifted=replay.times == "shifted", schedule=watched)
-        playing = asyncio.create_task(player.play(_tell_before(watched), may_append=replay.may_append))
-        telling = asyncio.create_task(_tell(watched, target))
-        stopping = asyncio.create_task(_stop_at_end(reader, playing))
-        try:
-            await playing
-            watched.tally.is_whole = True
-        except asyncio.CancelledError:
-            pass  # the one that measures has stopped it
-        finally:
-            for task in (telling, stopping):
-                task.cancel()
-            await asyncio.gather(telling, stopping, return_exceptions=True)
-        watched.tally.cpu_s = time.process_time()
-        watched.tell(target.written)
+        with refusals_told(replay.source.settings()):
+            source = await replay.open()
+        with refusals_told(replay.target.settings()):
+            await _play(replay, source, reader)
     except (ArchiveError, ClusterError, OSError) as error:
         _say(_Refused(str(error)))
+
+
+async def _play(replay: Replay, source: Source, reader: asyncio.StreamReader) -> None:
+    to, watched = replay.target.settings(), _Watched()
+    target = ReplayTarget(to.connection, to.topic_prefix, await room(to), source.partitions, replay.id)
+    player = Player(source, target, replay.pace, is_shifted=replay.times == "shifted", schedule=watched)
+    playing = asyncio.create_task(player.play(_tell_before(watched), may_append=replay.may_append))
+    telling = asyncio.create_task(_tell(watched, target))
+    stopping = asyncio.create_task(_stop_at_end(reader, playing))
+    try:
+        await playing
+        watched.tally.is_whole = True
+    except asyncio.CancelledError:
+        pass  # the one that measures has stopped it
+    finally:
+        for task in (telling, stopping):
+            task.cancel()
+        await asyncio.gather(telling, stopping, return_exceptions=True)
+    watched.tally.cpu_s = time.process_time()
+    watched.tell(target.written)
 
 
 def _tell_before(watched: _Watched) -> Callable[[str, int, int], None]:

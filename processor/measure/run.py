@@ -42,8 +42,8 @@ class Run:
         self._samples: list[Sample] = []
         self._lag = self._lag_before = 0
 
-    async def measured(self, on_sample: Callable[[Sample], None], stopped: asyncio.Event) -> Report:
-        """Run it to its end, or until it is stopped.
+    async def measured(self, on_sample: Callable[[Sample], None], stopped: asyncio.Event) -> Report | None:
+        """Run it to its end, or until it is stopped; None where that was before it began.
 
         Raises:
             CrewError: A process of the traffic ended by itself.
@@ -59,6 +59,8 @@ class Run:
             sampling = asyncio.create_task(self._sample(lag, on_sample))
             stack.push_async_callback(_cancelled, following, sampling)
             self._tally = await self._traffic.follow(self._begun, self._note, stopped)
+            if not self._begin_us:
+                return None
             consumed = await self._drained(receiver, lag, stopped, following)
             end_us = time.time_ns() // 1000
         self._samples.append(await self._sampled())

@@ -17,6 +17,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError, NotCoordinatorForGroupError
 from aiokafka.structs import OffsetAndMetadata
 from prometheus_client import generate_latest
+from typer import Exit
 from typer.testing import CliRunner
 
 from processor.cli import measured
@@ -304,6 +305,9 @@ def test_a_run_without_a_sample_makes_a_page_too() -> None:
     assert page(new_report(samples=[], workers=[])).count("<svg") == 3
 
 
+# ------------------------------------------------------------------------------------------------------------- the lag
+
+
 class Brokers:
     """Answers for both of aiokafka's clients: logs from 40 to 100 on each partition, and what a group has committed."""
 
@@ -406,6 +410,9 @@ async def test_a_lag_that_can_not_be_asked_for_is_not_an_end_and_costs_no_report
     following.cancel()
 
 
+# ---------------------------------------------------------------------------------------------------------- the report
+
+
 def test_a_report_is_kept_also_where_nobody_reads_what_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,6 +428,27 @@ def test_a_report_is_kept_also_where_nobody_reads_what_is_printed(
         closed.close()
     assert json.loads((tmp_path / "a.json").read_text())["sent"] == 800
     assert "<svg" in (tmp_path / "a.html").read_text()
+
+
+@pytest.mark.parametrize(("is_stopped", "code", "word"), [(True, 130, "stopped"), (False, 1, "ended")])
+def test_of_a_run_that_never_began_nothing_is_kept(
+    is_stopped: bool,
+    code: int,
+    word: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def stopped_early(_: Any, __: Any, ___: Any, stopped: asyncio.Event) -> None:
+        if is_stopped:
+            stopped.set()
+
+    monkeypatch.setattr(measured, "_measured", stopped_early)
+    places = Kept(tmp_path / "a.json", None, as_json=True)
+    with pytest.raises(Exit) as ended:
+        measured.run_measured(Settings(), None, measured.Watched([], [], 0, 0), places)  # type: ignore[arg-type]
+    assert (ended.value.exit_code, capsys.readouterr()) == (code, ("", f"janela measure: {word} before it began\n"))
+    assert not (tmp_path / "a.json").exists()
 
 
 # ------------------------------------------------------------------------------------------------------------- compare

@@ -43,7 +43,12 @@ FromArchive = Annotated[
 ]
 Speed = Annotated[
     float | None,
-    typer.Option(min=0.001, metavar="X", help="As it happened, X times as fast: 60, an hour in a minute."),
+    typer.Option(
+        min=0.001,
+        metavar="X",
+        help="As it happened, X times as fast: 60, an hour in a minute. It counts from when the first record was"
+        " written, and what happened before leaves at once.",
+    ),
 ]
 Rate = Annotated[float | None, typer.Option(min=0.01, metavar="N", help="N records a second.")]
 Times = Annotated[

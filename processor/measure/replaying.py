@@ -25,7 +25,7 @@ from processor.load.tally import Tally
 from processor.measure.traffic import Moments
 from processor.replay.archive import ArchiveError, ArchiveSource
 from processor.replay.pace import Pace
-from processor.replay.player import Player, Schedule
+from processor.replay.player import Player, Schedule, survey
 from processor.replay.records import Source
 from processor.replay.selection import Selection
 from processor.replay.target import ReplayTarget, room
@@ -176,22 +176,22 @@ class ReplayTraffic:
         self._after_us: dict[str, int] = {}
 
     async def prepare(self) -> None:
-        """Read through the source, and work out when each record is due; some 150 bytes of memory for each.
+        """Read through the source twice, and work out when each record is due; some 150 bytes of memory for each.
 
         Raises:
             ArchiveError: The file is no archive, or not whole.
             ClusterError: The topics can't be read to their ends.
         """
-        source, pace, first_ms = await self._replay.open(), self._replay.pace, 0
+        source, pace = await self._replay.open(), self._replay.pace
+        span = await survey(source, self._told)
         async for chunk in source.chunks():
             for time_ms, record in chunk:
-                first_ms = first_ms or time_ms
-                after_us = int(pace.due_s(self.events, time_ms, first_ms) * 1e6)
+                after_us = int(pace.due_s(self.events, time_ms, span.begin_ms) * 1e6)
                 with suppress(msgspec.MsgspecError, RecursionError):
                     # of a message that is there twice, the first one counts
                     self._after_us.setdefault(_decode_identified(record.value or b"").id, after_us)
                 self.events += 1
-            self._told("counting", self.events, 0)
+            self._told("scheduling", self.events, span.records)
 
     async def follow(
         self, begun: Callable[[Moments], None], on_tally: Callable[[Tally], None], stopped: asyncio.Event

@@ -101,10 +101,14 @@ class Player:
                     f"{before.foreign.topic}[{before.foreign.partition}]: found records of another producer, expected"
                     " none or those of this replay; take another prefix, or say --append"
                 )
-            if self._is_shifted and span.first_ms is not None and span.last_ms is not None:
+            if self._since_ms is not None and before.since_ms is not None:
+                self._since_ms = before.since_ms
+                self._source.begin_at(before.since_ms)
+            span = await survey(self._source, told)
+            if self._is_shifted and span.last_ms is not None:
                 distance_ms = before.distance_ms
                 if distance_ms is None:
-                    distance_ms = self._pace.distance_ms(span.first_ms, span.last_ms, _wall_clock_ms())
+                    distance_ms = self._pace.distance_ms(span.begin_ms, span.last_ms, _wall_clock_ms())
             self._refuse_what_is_too_old(span, distance_ms)
             began_s = time.monotonic()
             await self._write(span, distance_ms, told)
@@ -135,7 +139,8 @@ class Player:
                     continue
                 if not number:  # of those that are not there yet
                     began_s = self._schedule.begin_s()
-                first_ms = first_ms or time_ms
+                if time_ms and not first_ms:
+                    first_ms = max(time_ms, span.begin_ms)
                 due_s = began_s + pace.due_s(number, time_ms, first_ms)
                 await self._turn(due_s)
                 self._schedule.taken_up(due_s)

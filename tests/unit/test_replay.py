@@ -109,6 +109,30 @@ def test_what_has_no_time_at_the_begin_leaves_at_once_and_keeps_nobody_waiting(s
     assert Pace(speed=speed).due_s(0, 0, 0) == Pace(speed=speed).due_s(1, 0, NOW_MS) == 0
 
 
+def test_what_happened_long_before_the_first_record_was_written_keeps_nobody_waiting() -> None:
+    """The first one of a partition is 36 hours late; over 40 s of records, the rest is not 36 hours later."""
+    span = Span()
+    times_ms = (NOW_MS - 36 * HOUR_MS, NOW_MS, NOW_MS + 40_000)
+    span.add(Timed(ms, record(timestamp_ms=max(ms, NOW_MS - 5))) for ms in times_ms)
+    assert span.begin_ms == NOW_MS - 5
+    pace = Pace(speed=1)
+    assert [pace.due_s(n, ms, span.begin_ms) for n, ms in enumerate(times_ms)] == [0, 0.005, 40.005]
+    assert pace.distance_ms(span.begin_ms, times_ms[-1], NOW_MS + HOUR_MS) == HOUR_MS + 5
+
+
+def test_a_backfill_is_paced_by_its_events() -> None:
+    """All of it happened before any of it was written, so nothing is told by when it was."""
+    span = Span()
+    span.add(Timed(NOW_MS - ago * HOUR_MS, record(timestamp_ms=NOW_MS)) for ago in (36, 24, 2))
+    assert span.begin_ms == NOW_MS - 36 * HOUR_MS
+
+
+def test_a_span_in_which_no_time_can_be_read_has_no_begin() -> None:
+    span = Span()
+    span.add([Timed(0, record())])
+    assert (Span().begin_ms, span.begin_ms) == (0, 0)
+
+
 def test_speed_goes_by_event_time_and_rate_by_number() -> None:
     assert [Pace(speed=60).due_s(n, 1000 + n * 60_000, 1000) for n in range(3)] == [0, 1, 2]
     assert [Pace(rate=4).due_s(n, 0, 0) for n in range(3)] == [0, 0.25, 0.5]

@@ -60,6 +60,15 @@ async def test_a_record_without_a_time_at_the_begin_keeps_nobody_waiting(tmp_pat
     assert await moments(str(path), speed=1) == {"z": 0, "a": 0, "b": 1000, "c": 2000, "d": 3000}
 
 
+async def test_a_straggler_at_the_begin_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "day.jsonl.zst"
+    with ArchiveWriter(path, Manifest(janela_archive=VERSION, partitions=1, written="now")) as writer:
+        for number, (id_, after_ms) in enumerate(zip("zabcd", (-36 * 3_600_000, 0, 1000, 2000, 3000), strict=True)):
+            value = json.dumps({"id": id_, "time": format_time(T0_MS + after_ms)}).encode()
+            writer.write([StoredRecord("inbound", 0, number, T0_MS + max(after_ms, 0), b"k", value, ())])
+    assert await moments(str(path), speed=1) == {"z": 0, "a": 0, "b": 1000, "c": 2000, "d": 3000}
+
+
 async def test_what_the_brokers_refuse_is_told_in_a_line(
     archive: str, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:

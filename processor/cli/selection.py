@@ -117,6 +117,13 @@ def _moment_ms(text: str | None, option: str) -> int | None:
         raise typer.BadParameter(f"found {text!r}, expected {expected}", param_hint=option) from None
 
 
+def is_ago(moment: str | None) -> bool:
+    """Tell whether a moment that can be read was said as how long ago it is: at another start it is another one."""
+    from processor.codec.times import parse_time
+
+    return moment is not None and parse_time(moment) is None
+
+
 def pseudonyms_of(path: Path | None) -> "Pseudonyms | None":
     """Take the key from its file, white space around it left out.
 

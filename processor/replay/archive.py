@@ -7,6 +7,7 @@ that are UTF-8 stand as text, others as base64.
 import asyncio
 import io
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -116,6 +117,10 @@ class ArchiveSource:
         if self.manifest.janela_archive != VERSION:
             raise ArchiveError(f"{path}: found version {self.manifest.janela_archive}, expected {VERSION}")
         self.partitions = self.manifest.partitions
+
+    def begin_at(self, since_ms: int) -> None:
+        """See `Source`."""
+        self._selection = replace(self._selection, since_ms=since_ms)
 
     async def chunks(self) -> AsyncIterator[list[Timed]]:
         """Give the records; see `Source`.

@@ -112,6 +112,10 @@ class Source(Protocol):
     left_out: int
     """Records that were too large to be carried, when it was last read."""
 
+    def begin_at(self, since_ms: int) -> None:
+        """Leave out what was written before that time, whatever was asked for; before it is read."""
+        ...
+
     def chunks(self) -> AsyncIterator[list[Timed]]:
         """Give the records, some at a time.
 

@@ -1,14 +1,22 @@
 """A replay without a broker: what is selected, how times move, when records leave, and what an archive keeps."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+    ProducerFenced,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +26,7 @@ from processor.replay.archive import ArchiveError, ArchiveSource, ArchiveWriter,
 from processor.replay.pace import Pace
 from processor.replay.records import Span, StoredRecord, Timed, event_time_ms
 from processor.replay.selection import Selection
-from processor.replay.target import REPLAY_ID, REPLAY_SOURCE, Before
+from processor.replay.target import REPLAY_ID, REPLAY_SINCE, REPLAY_SOURCE, Before, ReplayTarget, Room
 from processor.replay.times import shifted
 from processor.replay.topics import TopicSource
 from processor.topics import ClusterError
@@ -220,11 +228,78 @@ def test_what_bears_our_id_and_not_where_it_comes_from_is_another_producer_s(sou
     assert (before.foreign, before.records) == (tp, 0)
 
 
+async def test_an_archive_begins_at_another_time_than_was_asked_for(tmp_path: Path) -> None:
+    path = written(tmp_path / "a", [record(n, timestamp_ms=NOW_MS + n) for n in range(4)])
+    source = ArchiveSource(path, Selection(since_ms=NOW_MS + 3, to_offset=3))
+    source.begin_at(NOW_MS + 1)
+    chunks: AsyncIterator[list[Timed]] = source.chunks()
+    assert [timed.record.offset async for chunk in chunks for timed in chunk] == [1, 2]
+
+
+def test_a_later_try_hears_from_which_time_on_records_were_taken() -> None:
+    before, ours = Before(), {REPLAY_ID: b"one", REPLAY_SOURCE: b"0@7"}
+    before.note(TopicPartition("t", 0), ours, b"one")
+    assert before.since_ms is None
+    before.note(TopicPartition("t", 0), ours | {REPLAY_SINCE: b"%d" % NOW_MS}, b"one")
+    assert before.since_ms == NOW_MS
+
+
 def test_a_span_counts_by_side_and_partition() -> None:
     span = Span()
     span.add([Timed(5, record(partition=1)), Timed(9, record(side="outbound", timestamp_ms=3)), Timed(7, record())])
     assert span.counts == {("inbound", 1): 1, ("outbound", 0): 1, ("inbound", 0): 1}
     assert (span.records, span.first_ms, span.last_ms, span.oldest_timestamp_ms) == (3, 5, 9, 3)
+
+
+# ---------------------------------------------------------------------------------------------------- target
+
+
+async def broken_off(*failures: KafkaError | None, sends: int = 99) -> str:
+    """Give what a flush says whose deliveries fail, a partition each; None is not answered for. More can't be sent."""
+    target = ReplayTarget(Connection("nowhere:1"), "lab.", Room(len(failures), None), len(failures), "one")
+    for partition in range(len(failures)):
+        target.add(record(partition=partition), record(partition=partition, key=None), None)
+
+    async def send_batch(*_: Any, partition: int) -> asyncio.Future[None]:
+        if partition >= sends:
+            raise KafkaTimeoutError
+        delivery: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if error := failures[partition]:
+            asyncio.get_running_loop().call_soon(delivery.set_exception, error)
+        return delivery
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target._producer, "send_batch", send_batch)
+        patch.setattr(target._producer, "transaction", nullcontext)
+        with pytest.raises(ClusterError) as raised:
+            await asyncio.wait_for(target.flush(), 5)
+    await asyncio.sleep(0)  # those that were sent before it could not be sent on fail now
+    await target._producer.stop()
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("sends", [3, 2])
+async def test_of_deliveries_that_fail_one_is_told_and_none_is_complained_of(
+    sends: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = await broken_off(*(MessageSizeTooLargeError() for _ in range(3)), sends=sends)
+    gc.collect()
+    if sends == 3:
+        assert words == "the replay broke off at lab.messages.inbound[0] ([Error 10] MessageSizeTooLargeError)"
+    assert not caplog.records
+
+
+async def test_a_delivery_that_fails_is_told_though_another_is_still_out() -> None:
+    words = await broken_off(None, MessageSizeTooLargeError())
+    assert words == "the replay broke off at lab.messages.inbound[1] ([Error 10] MessageSizeTooLargeError)"
+
+
+@pytest.mark.parametrize("error", [ProducerFenced(), NotLeaderForPartitionError()])
+async def test_only_what_may_pass_is_to_be_started_again(error: KafkaError) -> None:
+    assert (await broken_off(error)).endswith("; start it again")
+
+
+# ---------------------------------------------------------------------------------------------------- topics
 
 
 class LyingThere(TopicSource):

@@ -7,7 +7,7 @@ partitions can't be mended in place at all.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -338,6 +338,15 @@ def _internal_problems(cluster: Cluster) -> Iterator[Problem]:
 
 
 # --------------------------------------------------------------------------------------------------- asking
+
+
+@contextmanager
+def refusals_told(settings: Settings) -> Iterator[None]:
+    """Turn what Kafka's client raises inside into a `ClusterError`: one line that names the brokers."""
+    try:
+        yield
+    except KafkaError as error:
+        raise ClusterError(f"the cluster at {settings.bootstrap_servers} refuses: {_words(error)}") from error
 
 
 @asynccontextmanager

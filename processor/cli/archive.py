@@ -78,10 +78,10 @@ def archive(
 async def _write(
     file: Path, settings: "Settings", selection: "Selection", hidden: "Pseudonyms | None", progress: Progress
 ) -> tuple[int, int]:
-    from processor.cli.cluster import refusals_told
     from processor.codec.times import format_time
     from processor.replay.archive import VERSION, ArchiveWriter, Manifest
     from processor.replay.topics import topic_source
+    from processor.topics import refusals_told
 
     with refusals_told(settings):
         source = await topic_source(settings, selection)

@@ -1,9 +1,6 @@
 """What `watch` and `send` need to know of a cluster before they speak to it."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-
-from aiokafka.errors import KafkaError
+from collections.abc import Iterable
 
 from processor.settings import Settings
 from processor.topics import ClusterError, survey
@@ -25,13 +22,3 @@ async def partitions_of(settings: Settings, topics: Iterable[str]) -> dict[str, 
             " create them with `janela topics apply`"
         )
     return {topic: found[topic].partitions for topic in topics}
-
-
-@contextmanager
-def refusals_told(settings: Settings) -> Iterator[None]:
-    """Turn what Kafka's client raises inside into a `ClusterError`: one line that names the brokers."""
-    try:
-        yield
-    except KafkaError as error:
-        words = " ".join(str(error).split())
-        raise ClusterError(f"the cluster at {settings.bootstrap_servers} refuses: {words}") from error

@@ -199,9 +199,9 @@ async def ordered(settings: "Settings", scenario: "Scenario", processes: int) ->
 
 
 async def _load(settings: "Settings", scenario: "Scenario", span: Span, processes: int) -> "tuple[Tally, Begin]":
-    from processor.cli.cluster import refusals_told
     from processor.cli.progress import progress_shown
     from processor.load.crew import Begin, follow
+    from processor.topics import refusals_told
 
     order = await ordered(settings, scenario, processes)
     stopped = asyncio.Event()

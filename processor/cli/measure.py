@@ -74,6 +74,7 @@ def measure(
     a setting or a topic is wrong, or no broker answers, 130 stopped by Ctrl-C or SIGTERM (figures of what there was).
     """
     if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
         return
     from processor.load.scenario import Scenario
 
@@ -92,6 +93,15 @@ def measure(
     run_measured(
         settings, load, Watched(workers or [], ops or [], drain, warm_up), Kept(report_file, html_file, as_json)
     )
+
+
+def _refuse_options_before(context: typer.Context) -> None:
+    """Refuse options before a verb of ours: nothing would come of them."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            words = f"it stands before {context.invoked_subcommand}, which takes its options behind it"
+            raise typer.BadParameter(words, context, param_hint=parameter.opts[0])
 
 
 measure_app.command("replay")(replay)

@@ -83,17 +83,23 @@ def run_measured(settings: "Settings", make: MakeTraffic, watched: Watched, kept
     except CrewError as error:
         print(f"janela measure: {error}", file=sys.stderr)
         raise typer.Exit(NOT_WHOLE) from None
+    if report is None:
+        print(f"janela measure: {'stopped' if stopped.is_set() else 'ended'} before it began", file=sys.stderr)
+        raise typer.Exit(STOPPED if stopped.is_set() else NOT_WHOLE)
     _keep(report, kept)
     raise typer.Exit(0 if report.is_whole else STOPPED if stopped.is_set() else NOT_WHOLE)
 
 
-async def _measured(settings: "Settings", make: MakeTraffic, watched: Watched, stopped: asyncio.Event) -> "Report":
+async def _measured(
+    settings: "Settings", make: MakeTraffic, watched: Watched, stopped: asyncio.Event
+) -> "Report | None":
     from processor import topics
-    from processor.cli.cluster import partitions_of, refusals_told
+    from processor.cli.cluster import partitions_of
     from processor.cli.progress import progress_shown
     from processor.measure.receiver import OUTPUTS
     from processor.measure.run import Run
     from processor.measure.workers import Local, Probe, Remote
+    from processor.topics import refusals_told
 
     remotes = [Remote(address) for address in watched.ops]
     if silent := [each.name for each in remotes if await each.read() is None]:
@@ -105,7 +111,7 @@ async def _measured(settings: "Settings", make: MakeTraffic, watched: Watched, s
         names = topics.names(settings)
         await partitions_of(settings, [names[topic] for topic in OUTPUTS])
         if (made := await unless(stopped, make(progress))) is None:
-            raise typer.Exit(STOPPED)
+            return None
         traffic, partitions = made
         if not traffic.events:
             raise typer.BadParameter("found no record that is asked for, so there is nothing to measure with")
@@ -127,6 +133,10 @@ def _keep(report: "Report", kept: Kept) -> None:
     from processor.measure.report import figures
 
     text = msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
+    if kept.report_file is not None:  # first the files: nobody may be left to read what is printed
+        kept.report_file.write_text(f"{text}\n", "utf-8")
+    if kept.html_file is not None:
+        kept.html_file.write_text(page(report), "utf-8")
     if kept.as_json:
         print(text)
     else:
@@ -134,10 +144,6 @@ def _keep(report: "Report", kept: Kept) -> None:
             print(f"{name:<28}{value:>16,.10g}")
         if not report.is_whole:
             print("not all of the schedule was sent, or not all of it consumed")
-    if kept.report_file is not None:
-        kept.report_file.write_text(f"{text}\n", "utf-8")
-    if kept.html_file is not None:
-        kept.html_file.write_text(page(report), "utf-8")
 
 
 def _refuse_what_cannot_be_kept(kept: Kept) -> None:

@@ -79,16 +79,16 @@ def rebuild(
 
 
 async def _plan(settings: "Settings", partitions: list[int] | None) -> "Plan":
-    from processor.cli.cluster import refusals_told
     from processor.rebuild.plan import plan
+    from processor.topics import refusals_told
 
     with refusals_told(settings):
         return await plan(settings, partitions)
 
 
 async def _rebuild(settings: "Settings", plan: "Plan", progress: Progress, *, writes: bool) -> "list[Outcome]":
-    from processor.cli.cluster import refusals_told
     from processor.rebuild.rebuilder import Rebuilder
+    from processor.topics import refusals_told
 
     began_s = time.monotonic()
 

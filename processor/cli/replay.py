@@ -25,6 +25,7 @@ from processor.cli.selection import (
     Speed,
     Times,
     Until,
+    is_ago,
     pseudonyms_of,
     selection_of,
     words_of_left_out,
@@ -78,7 +79,8 @@ def replay(
     Each keeps its key, its headers and its place behind the others of its partition; where the target has another
     number of partitions it goes where its key belongs. It also gets the headers replay-id and replay-source.
 
-    Each record is written once: a replay that broke off goes on where it was when the same command is given again.
+    Each record is written once: a replay that broke off goes on where it was when the same command is given again. What
+    --since 24h meant is written with each record, as replay-since-ms, so that hours later it means the same.
     Topics that are to keep record times must be made with message.timestamp.type=CreateTime, and with a retention that
     is longer than the times are old.
 
@@ -108,7 +110,7 @@ def replay(
         )
         asked = (sides, partitions, since, until, offsets, contacts, times, hidden and hidden.of("replay-id"))
         replay_id = id_ or _made_id(place, *asked)
-        wanted = _Wanted(settings, target, selection, from_archive, replay_id)
+        wanted = _Wanted(settings, target, selection, from_archive, replay_id, is_ago(since))
         with progress_shown() as progress:
             if dry_run:
                 told = _told_span(asyncio.run(until_told(_count(wanted, progress))))
@@ -129,6 +131,7 @@ class _Wanted(NamedTuple):
     selection: "Selection"
     archive: Path | None
     replay_id: str
+    is_since_ago: bool
 
 
 def _made_id(*what: object) -> str:
@@ -165,8 +168,8 @@ def _written(archive: Path, selection: "Selection") -> tuple[str, int]:
 
 
 async def _count(wanted: _Wanted, progress: Progress) -> "Span":
-    from processor.cli.cluster import refusals_told
     from processor.replay.player import survey
+    from processor.topics import refusals_told
 
     with refusals_told(wanted.source):
         return await survey(await _source(wanted), progress.note)
@@ -180,9 +183,9 @@ async def _play(
     may_append: bool,
     progress: Progress,
 ) -> "Played":
-    from processor.cli.cluster import refusals_told
     from processor.replay.player import Player
     from processor.replay.target import ReplayTarget, room
+    from processor.topics import refusals_told
 
     target = wanted.target
     with refusals_told(wanted.source):
@@ -190,7 +193,8 @@ async def _play(
     with refusals_told(target):
         space = await room(target)
         writer = ReplayTarget(target.connection, target.topic_prefix, space, source.partitions, wanted.replay_id)
-        player = Player(source, writer, pace, is_shifted=is_shifted, pseudonyms=pseudonyms)
+        since_ms = wanted.selection.since_ms if wanted.is_since_ago else None
+        player = Player(source, writer, pace, is_shifted=is_shifted, pseudonyms=pseudonyms, since_ms=since_ms)
         return await player.play(progress.note, may_append=may_append)
 
 

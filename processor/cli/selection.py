@@ -43,7 +43,12 @@ FromArchive = Annotated[
 ]
 Speed = Annotated[
     float | None,
-    typer.Option(min=0.001, metavar="X", help="As it happened, X times as fast: 60, an hour in a minute."),
+    typer.Option(
+        min=0.001,
+        metavar="X",
+        help="As it happened, X times as fast: 60, an hour in a minute. It counts from when the first record was"
+        " written, and what happened before leaves at once.",
+    ),
 ]
 Rate = Annotated[float | None, typer.Option(min=0.01, metavar="N", help="N records a second.")]
 Times = Annotated[
@@ -110,6 +115,13 @@ def _moment_ms(text: str | None, option: str) -> int | None:
     except ValueError:
         expected = "RFC 3339 with a zone, or how long ago, such as 36h"
         raise typer.BadParameter(f"found {text!r}, expected {expected}", param_hint=option) from None
+
+
+def is_ago(moment: str | None) -> bool:
+    """Tell whether a moment that can be read was said as how long ago it is: at another start it is another one."""
+    from processor.codec.times import parse_time
+
+    return moment is not None and parse_time(moment) is None
 
 
 def pseudonyms_of(path: Path | None) -> "Pseudonyms | None":

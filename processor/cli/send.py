@@ -183,8 +183,8 @@ def _check(settings: "Settings", side: Side, key: bytes, wire: bytes) -> None:
 
 
 async def _send(settings: "Settings", topic: str, key: bytes, wire: bytes, partition: int | None) -> "RecordMetadata":
-    from processor.cli.cluster import partitions_of, refusals_told
-    from processor.topics import ClusterError
+    from processor.cli.cluster import partitions_of
+    from processor.topics import ClusterError, refusals_told
 
     count = (await partitions_of(settings, [topic]))[topic]
     if partition is not None and partition >= count:

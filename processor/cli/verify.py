@@ -97,7 +97,7 @@ async def _verify(
     settings: "Settings", partitions: list[int] | None, sample: "Sample", examples: int, tolerance_ms: int | None
 ) -> "Verdict":
     from processor.audit.reading import verify
-    from processor.cli.cluster import refusals_told
+    from processor.topics import refusals_told
 
     read = 0
     with progress_shown() as progress, refusals_told(settings):

@@ -142,7 +142,8 @@ async def _watch(settings: "Settings", choice: _Choice) -> None:
 async def _consumer(settings: "Settings", choice: _Choice) -> AsyncIterator["AIOKafkaConsumer"]:
     from aiokafka import TopicPartition
 
-    from processor.cli.cluster import partitions_of, refusals_told
+    from processor.cli.cluster import partitions_of
+    from processor.topics import refusals_told
 
     counts = await partitions_of(settings, choice.topics)
     partitions = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from processor.kafka.connection import Connection
 
@@ -21,6 +21,15 @@ NO_ENDS = LogEnds(0, {})
 
 class LogError(Exception):
     """A log has not what a reader of it must have; one line that says what, found, expected and how to mend it."""
+
+
+def ends_consumer(connection: Connection) -> AIOKafkaConsumer:
+    """Make a consumer to ask where logs end, and from which offset on records are of some time or later.
+
+    Records of open transactions count. One that reads committed records alone is told that a log ends where the first
+    of them begins, whatever is committed behind it.
+    """
+    return connection.consumer(client_id="janela-ends")
 
 
 class LogReader:

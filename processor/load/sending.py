@@ -116,9 +116,9 @@ class Loop:
             self.tally.kinds = dict(shard.counts)
             await self._send()
             await self._pause(next_record)
-        self.tally.is_whole = next_record is None
         self.tally.behind_us = 0
         await self._finish()
+        self.tally.is_whole = next_record is None and not self.tally.in_flight
         self.tally.kinds = dict(shard.counts)
         self.tally.cpu_s = time.process_time() - cpu_s
 

@@ -36,7 +36,7 @@ class Tally(msgspec.Struct):
     error: str = ""
     """The first thing that the brokers refused, in their words."""
     is_whole: bool = False
-    """Whether the schedule was followed to its end."""
+    """Whether the schedule was followed to its end, and all of it answered for."""
 
     @property
     def in_flight(self) -> int:

@@ -45,6 +45,7 @@ class Lag:
         self._tps = [TopicPartition(ours[name], n) for name in INPUTS for n in range(settings.partitions)]
         self._consumer = connection.consumer(client_id="janela-measure-lag")
         self._admin = connection.admin(client_id="janela-measure-lag")
+        self._has_coordinator = False
 
     async def start(self) -> None:
         """Connect."""
@@ -57,10 +58,19 @@ class Lag:
         await self._admin.close()
 
     async def read(self) -> int:
-        """Give how many positions are not committed."""
+        """Give how many positions are not committed.
+
+        Raises:
+            KafkaError: The brokers do not answer now, or the group's coordinator moves.
+        """
+        begins = await self._consumer.beginning_offsets(self._tps)
         ends = await self._consumer.end_offsets(self._tps)
         try:
             found = await self._admin.list_consumer_group_offsets(self._group, partitions=self._tps)
-        except _NOT_YET:  # the group's first member makes the cluster choose a coordinator
-            found = {}
-        return sum(max(end - (max(found[tp].offset, 0) if tp in found else 0), 0) for tp, end in ends.items())
+            self._has_coordinator = True
+        except _NOT_YET:
+            if self._has_coordinator:
+                raise
+            found = {}  # the group's first member makes the cluster choose a coordinator
+        committed = {tp: found[tp].offset if tp in found else -1 for tp in self._tps}
+        return sum(max(end - max(committed[tp], begins[tp]), 0) for tp, end in ends.items())

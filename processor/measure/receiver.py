@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from processor.codec.times import parse_time
+from processor.kafka.log import ends_consumer
 from processor.kafka.unread import Unread
 from processor.load.delays import Delays
 from processor.measure.traffic import Moments
@@ -126,10 +127,12 @@ class Receiver:
             enable_auto_commit=False,
             fetch_max_wait_ms=FETCH_WAIT_MS,
         )
+        self._ends = ends_consumer(settings.connection)
 
     async def start(self) -> None:
         """Connect, and stand at the ends."""
         await self._consumer.start()
+        await self._ends.start()
         self._tps = [TopicPartition(name, n) for name in self._topics for n in range(self._partitions)]
         self._consumer.assign(self._tps)
         await self._consumer.seek_to_end(*self._tps)
@@ -139,6 +142,7 @@ class Receiver:
     async def stop(self) -> None:
         """Disconnect."""
         await self._consumer.stop()
+        await self._ends.stop()
 
     async def follow(self) -> None:
         """Take what comes, for ever."""
@@ -156,6 +160,6 @@ class Receiver:
         return sum(map(len, fetched.values()))
 
     async def is_at_end(self) -> bool:
-        """Whether all that is committed by now has been taken."""
-        ends = await self._consumer.end_offsets(self._tps)
+        """Whether all that is written by now has been taken; what is not committed yet is waited for."""
+        ends = await self._ends.end_offsets(self._tps)
         return all([await self._consumer.position(tp) >= end for tp, end in ends.items()])

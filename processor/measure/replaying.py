@@ -25,13 +25,13 @@ from processor.load.tally import Tally
 from processor.measure.traffic import Moments
 from processor.replay.archive import ArchiveError, ArchiveSource
 from processor.replay.pace import Pace
-from processor.replay.player import Player, Schedule
+from processor.replay.player import Player, Schedule, survey
 from processor.replay.records import Source
 from processor.replay.selection import Selection
 from processor.replay.target import ReplayTarget, room
 from processor.replay.topics import topic_source
 from processor.settings import Settings
-from processor.topics import ClusterError
+from processor.topics import ClusterError, refusals_told
 
 READY_S: Final = 0.2
 """From the word that it begins to the first record."""
@@ -176,22 +176,22 @@ class ReplayTraffic:
         self._after_us: dict[str, int] = {}
 
     async def prepare(self) -> None:
-        """Read through the source, and work out when each record is due; some 150 bytes of memory for each.
+        """Read through the source twice, and work out when each record is due; some 150 bytes of memory for each.
 
         Raises:
             ArchiveError: The file is no archive, or not whole.
             ClusterError: The topics can't be read to their ends.
         """
-        source, pace, first_ms = await self._replay.open(), self._replay.pace, 0
+        source, pace = await self._replay.open(), self._replay.pace
+        span = await survey(source, self._told)
         async for chunk in source.chunks():
             for time_ms, record in chunk:
-                first_ms = first_ms or time_ms
-                after_us = int(pace.due_s(self.events, time_ms, first_ms) * 1e6)
+                after_us = int(pace.due_s(self.events, time_ms, span.begin_ms) * 1e6)
                 with suppress(msgspec.MsgspecError, RecursionError):
                     # of a message that is there twice, the first one counts
                     self._after_us.setdefault(_decode_identified(record.value or b"").id, after_us)
                 self.events += 1
-            self._told("counting", self.events, 0)
+            self._told("scheduling", self.events, span.records)
 
     async def follow(
         self, begun: Callable[[Moments], None], on_tally: Callable[[Tally], None], stopped: asyncio.Event
@@ -284,28 +284,38 @@ async def main() -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     if not (line := await reader.readline()):
         return
-    replay, watched = msgspec.json.decode(line, type=Replay), _Watched()
+    await _follow(msgspec.json.decode(line, type=Replay), reader)
+
+
+async def _follow(replay: Replay, reader: asyncio.StreamReader) -> None:
+    """Play until all is written, or `reader` is at its end; what can't be done is said."""
     try:
-        source, to = await replay.open(), replay.target
-        there = to.settings()
-        target = ReplayTarget(there.connection, to.topic_prefix, await room(there), source.partitions, replay.id)
-        player = Player(source, target, replay.pace, is_shifted=replay.times == "shifted", schedule=watched)
-        playing = asyncio.create_task(player.play(_tell_before(watched), may_append=replay.may_append))
-        telling = asyncio.create_task(_tell(watched, target))
-        stopping = asyncio.create_task(_stop_at_end(reader, playing))
-        try:
-            await playing
-            watched.tally.is_whole = True
-        except asyncio.CancelledError:
-            pass  # the one that measures has stopped it
-        finally:
-            for task in (telling, stopping):
-                task.cancel()
-            await asyncio.gather(telling, stopping, return_exceptions=True)
-        watched.tally.cpu_s = time.process_time()
-        watched.tell(target.written)
+        with refusals_told(replay.source.settings()):
+            source = await replay.open()
+        with refusals_told(replay.target.settings()):
+            await _play(replay, source, reader)
     except (ArchiveError, ClusterError, OSError) as error:
         _say(_Refused(str(error)))
+
+
+async def _play(replay: Replay, source: Source, reader: asyncio.StreamReader) -> None:
+    to, watched = replay.target.settings(), _Watched()
+    target = ReplayTarget(to.connection, to.topic_prefix, await room(to), source.partitions, replay.id)
+    player = Player(source, target, replay.pace, is_shifted=replay.times == "shifted", schedule=watched)
+    playing = asyncio.create_task(player.play(_tell_before(watched), may_append=replay.may_append))
+    telling = asyncio.create_task(_tell(watched, target))
+    stopping = asyncio.create_task(_stop_at_end(reader, playing))
+    try:
+        await playing
+        watched.tally.is_whole = True
+    except asyncio.CancelledError:
+        pass  # the one that measures has stopped it
+    finally:
+        for task in (telling, stopping):
+            task.cancel()
+        await asyncio.gather(telling, stopping, return_exceptions=True)
+    watched.tally.cpu_s = time.process_time()
+    watched.tell(target.written)
 
 
 def _tell_before(watched: _Watched) -> Callable[[str, int, int], None]:

@@ -42,8 +42,8 @@ class Run:
         self._samples: list[Sample] = []
         self._lag = self._lag_before = 0
 
-    async def measured(self, on_sample: Callable[[Sample], None], stopped: asyncio.Event) -> Report:
-        """Run it to its end, or until it is stopped.
+    async def measured(self, on_sample: Callable[[Sample], None], stopped: asyncio.Event) -> Report | None:
+        """Run it to its end, or until it is stopped; None where that was before it began.
 
         Raises:
             CrewError: A process of the traffic ended by itself.
@@ -54,11 +54,13 @@ class Run:
             for client in (receiver, lag):
                 stack.push_async_callback(client.stop)
                 await client.start()
-            self._lag_before = await lag.read()
+            self._lag = self._lag_before = await lag.read()
             following = asyncio.create_task(receiver.follow())
             sampling = asyncio.create_task(self._sample(lag, on_sample))
             stack.push_async_callback(_cancelled, following, sampling)
             self._tally = await self._traffic.follow(self._begun, self._note, stopped)
+            if not self._begin_us:
+                return None
             consumed = await self._drained(receiver, lag, stopped, following)
             end_us = time.time_ns() // 1000
         self._samples.append(await self._sampled())
@@ -77,7 +79,8 @@ class Run:
             await asyncio.sleep(SAMPLE_S)
             if self._first_reading is None:
                 continue
-            self._lag = await lag.read()
+            with suppress(KafkaError):  # it stays what it was until the brokers answer again
+                self._lag = await lag.read()
             sample = await self._sampled()
             self._samples.append(sample)
             on_sample(sample)
@@ -97,14 +100,18 @@ class Run:
     async def _drained(
         self, receiver: Receiver, lag: Lag, stopped: asyncio.Event, following: "asyncio.Task[None]"
     ) -> bool:
-        """Wait until all is consumed and received; False where that takes too long, or nobody waits any more."""
+        """Wait until all is consumed and received; False where that takes too long, or nobody waits any more.
+
+        Where the brokers don't answer it is not known, so not yet.
+        """
         give_up_s = time.monotonic() + self._drain_s
         while time.monotonic() < give_up_s and not stopped.is_set():
             if following.done():
                 following.result()
-            self._lag = await lag.read()
-            if not self._lag and await receiver.is_at_end():
-                return True
+            with suppress(KafkaError):
+                self._lag = await lag.read()
+                if not self._lag and await receiver.is_at_end():
+                    return True
             await asyncio.sleep(LOOK_S)
         return False
 

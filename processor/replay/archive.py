@@ -4,8 +4,10 @@ The first line says what the file is, the last one how many records are in it: a
 that are UTF-8 stand as text, others as base64.
 """
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -116,6 +118,10 @@ class ArchiveSource:
             raise ArchiveError(f"{path}: found version {self.manifest.janela_archive}, expected {VERSION}")
         self.partitions = self.manifest.partitions
 
+    def begin_at(self, since_ms: int) -> None:
+        """See `Source`."""
+        self._selection = replace(self._selection, since_ms=since_ms)
+
     async def chunks(self) -> AsyncIterator[list[Timed]]:
         """Give the records; see `Source`.
 
@@ -123,10 +129,11 @@ class ArchiveSource:
             ArchiveError: It is damaged, or was cut off.
         """
         chunk: list[Timed] = []
-        count = time_ms = 0
+        time_ms = 0
         with self._path.open("rb") as file:
-            for line in self._whole(file):
-                count += 1
+            for number, line in enumerate(self._whole(file), 1):
+                if number % CHUNK == 0:
+                    await asyncio.sleep(0)  # nothing here waits, and a signal needs a turn
                 record = _record(line)
                 if not self._selects(record):
                     continue

@@ -12,7 +12,7 @@ class Pace(NamedTuple):
     def due_s(self, number: int, time_ms: int, first_ms: int) -> float:
         """Tell when a record is to leave, in seconds from the begin: the `number`-th (from 0), of this time.
 
-        `first_ms` is the first time there was. What comes before it, of time 0, leaves at once.
+        What is of a time before `first_ms` leaves at once.
         """
         if self.speed is not None:
             return max(time_ms - first_ms, 0) / 1000 / self.speed
@@ -21,8 +21,8 @@ class Pace(NamedTuple):
     def distance_ms(self, first_ms: int, last_ms: int, begin_ms: int) -> int:
         """Tell how far times are moved so that none is after its record leaves, and the last is as near as can be.
 
-        At a speed of 1 or less each event happens the moment it leaves, or slower; at a higher one, and without a
-        speed, that is true of the last one alone.
+        `first_ms` is that of `due_s`. At a speed of 1 or less each event from there on happens the moment it leaves, or
+        slower; at a higher one, and without a speed, that is true of the last one alone.
         """
         if self.speed is None:
             return begin_ms - last_ms

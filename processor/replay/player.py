@@ -1,7 +1,7 @@
 """A replay from begin to end: read, change on the way, wait for each record's turn, write.
 
-1 survey the source: how many, and between which times
-2 look at the target: what is there of an earlier try, and whether anybody else writes there
+1 look at the target: what is there of an earlier try, and whether anybody else writes there
+2 survey the source, from where the earlier try began: how many, and between which times
 3 take, change, write, at the pace that was asked for
 """
 
@@ -71,11 +71,15 @@ class Player:
         is_shifted: bool,
         pseudonyms: Pseudonyms | None = None,
         schedule: Schedule | None = None,
+        since_ms: int | None = None,
     ) -> None:
-        """Take from where, where to, what is changed on the way, and who follows the schedule."""
+        """Take from where, where to, what is changed on the way, and who follows the schedule.
+
+        `since_ms` is where the source begins if another start would begin elsewhere: there, the first start's counts.
+        """
         self._source, self._target, self._pace = source, target, pace
         self._schedule = schedule or Schedule()
-        self._is_shifted, self._pseudonyms = is_shifted, pseudonyms
+        self._is_shifted, self._pseudonyms, self._since_ms = is_shifted, pseudonyms, since_ms
 
     async def play(self, told: Told, *, may_append: bool) -> Played:
         """Do all three steps.
@@ -84,8 +88,6 @@ class Player:
             ClusterError: Another producer's records are on the target, and `may_append` does not allow that; or the
                 target was not written to its end: start again with the same id, and it goes on.
         """
-        span = await survey(self._source, told)
-        began_s = time.monotonic()
         distance_ms = None
         try:
             looked = 0
@@ -101,10 +103,14 @@ class Player:
                     f"{before.foreign.topic}[{before.foreign.partition}]: found records of another producer, expected"
                     " none or those of this replay; take another prefix, or say --append"
                 )
-            if self._is_shifted and span.first_ms is not None and span.last_ms is not None:
+            if self._since_ms is not None and before.since_ms is not None:
+                self._since_ms = before.since_ms
+                self._source.begin_at(before.since_ms)
+            span = await survey(self._source, told)
+            if self._is_shifted and span.last_ms is not None:
                 distance_ms = before.distance_ms
                 if distance_ms is None:
-                    distance_ms = self._pace.distance_ms(span.first_ms, span.last_ms, _wall_clock_ms())
+                    distance_ms = self._pace.distance_ms(span.begin_ms, span.last_ms, _wall_clock_ms())
             self._refuse_what_is_too_old(span, distance_ms)
             began_s = time.monotonic()
             await self._write(span, distance_ms, told)
@@ -135,11 +141,12 @@ class Player:
                     continue
                 if not number:  # of those that are not there yet
                     began_s = self._schedule.begin_s()
-                first_ms = first_ms or time_ms
+                if time_ms and not first_ms:
+                    first_ms = max(time_ms, span.begin_ms)
                 due_s = began_s + pace.due_s(number, time_ms, first_ms)
                 await self._turn(due_s)
                 self._schedule.taken_up(due_s)
-                target.add(original, record, distance_ms)
+                target.add(original, record, distance_ms, self._since_ms)
                 number += 1
                 if target.pending >= FLUSH_RECORDS_MAX or target.pending_bytes >= FLUSH_BYTES_MAX:
                     await target.flush()

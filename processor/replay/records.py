@@ -79,6 +79,19 @@ class Span:
         """All of them."""
         return sum(self.counts.values())
 
+    @property
+    def begin_ms(self) -> int:
+        """The time from which on a pace counts: what happened before it leaves at once.
+
+        That is when the first record was written, where it is of something that happened long before: one that is
+        late by a day would else keep all others waiting for that day. Where all happened before any of it was written
+        (a backfill) it is the first event's time. 0: no time can be read.
+        """
+        if self.first_ms is None or self.last_ms is None or self.oldest_timestamp_ms is None:
+            return 0
+        written_ms = max(self.first_ms, self.oldest_timestamp_ms)
+        return written_ms if written_ms < self.last_ms else self.first_ms
+
     def add(self, records: Iterable[Timed]) -> None:
         """Count some more."""
         for time_ms, record in records:
@@ -98,6 +111,10 @@ class Source(Protocol):
     """How many the topics had that the records lay on."""
     left_out: int
     """Records that were too large to be carried, when it was last read."""
+
+    def begin_at(self, since_ms: int) -> None:
+        """Leave out what was written before that time, whatever was asked for; before it is read."""
+        ...
 
     def chunks(self) -> AsyncIterator[list[Timed]]:
         """Give the records, some at a time.

@@ -5,20 +5,24 @@ is the replay's own. A second try ends what the first one left open, reads what 
 comes of one source partition lies in order on each target partition, so the last one seen says which are there.
 """
 
+import asyncio
 import re
 import time
+from asyncio import Future
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerFenced
 
 from processor.codec.keys import partition_of
 from processor.kafka.batch import BATCH_BYTES_MAX
 from processor.kafka.connection import Connection
+from processor.kafka.log import ends_consumer
 from processor.replay.records import SIDES, StoredRecord, is_at_home
-from processor.replay.topics import INPUT
+from processor.replay.topics import INPUT, SILENT_S, nothing_to_read
 from processor.settings import Settings
 from processor.topics import ClusterError, input_topics
 
@@ -27,13 +31,14 @@ REPLAY_SOURCE: Final = "replay-source"
 """`{partition}@{offset}` of the record on its own topic."""
 REPLAY_DISTANCE: Final = "replay-distance-ms"
 """How far its times were moved; not there where they were not."""
-OURS: Final = frozenset((REPLAY_ID, REPLAY_SOURCE, REPLAY_DISTANCE))
+REPLAY_SINCE: Final = "replay-since-ms"
+"""From which time on records were taken, where that was said as how long ago; a later try takes the same ones."""
+OURS: Final = frozenset((REPLAY_ID, REPLAY_SOURCE, REPLAY_DISTANCE, REPLAY_SINCE))
 """What an earlier replay has said in these of a record is left out."""
 
 _SOURCE: Final = re.compile(rb"(\d{1,10})@(\d{1,20})")
 
 TRANSACTION_TIMEOUT_MS: Final = 60_000
-SILENT_S: Final = 60
 
 
 @dataclass
@@ -42,6 +47,7 @@ class Before:
 
     records: int = 0
     distance_ms: int | None = None
+    since_ms: int | None = None
     foreign: TopicPartition | None = None
     """A partition on which another producer's records are."""
     last_offsets: dict[tuple[TopicPartition, int], int] = field(default_factory=dict)
@@ -57,6 +63,8 @@ class Before:
         self.last_offsets[tp, int(source[1])] = int(source[2])
         if distance := headers.get(REPLAY_DISTANCE):
             self.distance_ms = int(distance)
+        if since := headers.get(REPLAY_SINCE):
+            self.since_ms = int(since)
 
 
 class Room(NamedTuple):
@@ -132,7 +140,8 @@ class ReplayTarget:
             tps = list(self._tps.values())
             consumer.assign(tps)
             await consumer.seek_to_beginning(*tps)
-            ends = await consumer.end_offsets(tps)
+            async with ends_consumer(self._connection) as logs:
+                ends = await logs.end_offsets(tps)
             give_up_s = time.monotonic() + SILENT_S
             while behind := [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
                 for tp, records in (await consumer.getmany(*behind, timeout_ms=200)).items():
@@ -141,7 +150,7 @@ class ReplayTarget:
                     on_read(len(records))
                     give_up_s = time.monotonic() + SILENT_S
                 if time.monotonic() > give_up_s:
-                    raise ClusterError(f"{behind[0].topic}[{behind[0].partition}]: nothing to read for {SILENT_S} s")
+                    raise nothing_to_read(behind[0])
         finally:
             await consumer.stop()
         self._last_offsets = before.last_offsets
@@ -159,8 +168,13 @@ class ReplayTarget:
         self.before += original.offset <= last
         return original.offset <= last
 
-    def add(self, original: StoredRecord, record: StoredRecord, distance_ms: int | None) -> None:
-        """Take a record for the next `flush`: `original` says where it comes from, `record` what is written."""
+    def add(
+        self, original: StoredRecord, record: StoredRecord, distance_ms: int | None, since_ms: int | None = None
+    ) -> None:
+        """Take a record for the next `flush`: `original` says where it comes from, `record` what is written.
+
+        What else a later try must know goes with it: how far times were moved, and from when on records are taken.
+        """
         tp = self._tp(original, record)
         headers = [
             *(header for header in record.headers if header[0] not in OURS),
@@ -169,6 +183,8 @@ class ReplayTarget:
         ]
         if distance_ms is not None:
             headers.append((REPLAY_DISTANCE, b"%d" % distance_ms))
+        if since_ms is not None:
+            headers.append((REPLAY_SINCE, b"%d" % since_ms))
         batch = self._filling.get(tp) or self._new_batch(tp)
         written = {"timestamp": max(record.timestamp_ms, 0), "key": record.key, "value": record.value}
         if batch.append(**written, headers=headers) is None:
@@ -181,20 +197,23 @@ class ReplayTarget:
         """Write what was taken, all of it or nothing.
 
         Raises:
-            ClusterError: Not known to be written; the same replay started again finds out, and goes on.
+            ClusterError: Not known to be written. The same replay started again finds out, and goes on; where that is
+                of no use before something is mended, the message does not tell to.
         """
         if not self.pending:
             return
         batches = [*self._full, *self._filling.items()]
+        sent: list[Future[Any]] = []
         try:
             async with self._producer.transaction():
-                for delivery in [
-                    await self._producer.send_batch(it, tp.topic, partition=tp.partition) for tp, it in batches
-                ]:
-                    await delivery
+                for tp, batch in batches:
+                    sent.append(await self._producer.send_batch(batch, tp.topic, partition=tp.partition))
+                    sent[-1].add_done_callback(_failure)  # or asyncio complains of each that failed beside the first
+                await asyncio.gather(*sent)
         except KafkaError as error:
-            cause = error.__cause__ or error
-            raise ClusterError(f"the replay broke off ({type(cause).__name__}: {cause}); start it again") from error
+            asyncio.get_running_loop().set_exception_handler(partial(_other_than, error))
+            failed = (tp for (tp, _), delivery in zip(batches, sent, strict=False) if _failure(delivery) is error)
+            raise _broken_off(error, next(failed, None)) from error
         self.written += self.pending
         self.pending = self.pending_bytes = 0
         self._full, self._filling = [], {}
@@ -214,6 +233,26 @@ class ReplayTarget:
             return original.partition
         away = not is_at_home(original, self._source_partitions)
         return (partition_of(record.key, self._partitions) + away) % self._partitions
+
+
+def _failure(delivery: "Future[Any]") -> BaseException | None:
+    return delivery.exception() if delivery.done() and not delivery.cancelled() else None
+
+
+def _other_than(error: KafkaError, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Pass on what asyncio complains of, unless it is that error: futures of aiokafka's bear it that nobody awaits."""
+    if context.get("exception") is not error:
+        loop.default_exception_handler(context)
+
+
+def _broken_off(error: KafkaError, tp: TopicPartition | None) -> ClusterError:
+    """Say why, and where that is known; to start again is of use where it may pass, or another one has ended it."""
+    cause = error.__cause__ or error  # aiokafka tells what it did not expect in a KafkaError of its own
+    where = f" at {tp.topic}[{tp.partition}]" if tp else ""
+    why = str(cause) if isinstance(cause, KafkaError) else f"{type(cause).__name__}: {cause}"
+    words = f"the replay broke off{where} ({' '.join(why.split())})"
+    may_pass = isinstance(cause, ProducerFenced) or (isinstance(cause, KafkaError) and cause.retriable)
+    return ClusterError(f"{words}; start it again" if may_pass else words)
 
 
 def _headers(record: ConsumerRecord) -> dict[str, bytes]:

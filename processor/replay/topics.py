@@ -4,12 +4,14 @@ import heapq
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from processor.kafka.connection import Connection
 from processor.kafka.fetched import KEPT_BYTES_MAX
+from processor.kafka.log import ends_consumer
 from processor.kafka.unread import Unread, too_large
 from processor.replay.records import Side, StoredRecord, Timed, event_time_ms
 from processor.replay.selection import Selection
@@ -22,7 +24,7 @@ BUFFERED_BYTES_MAX: Final = 4 * 1024 * 1024
 """Of a partition that may wait for the others; beyond either that partition is not fetched."""
 FETCH_BYTES_MAX: Final = 1024 * 1024
 SILENT_S: Final = 60
-"""How long nothing may come before the end is reached."""
+"""How long nothing may come before the end is reached; an open transaction is waited for that long."""
 
 
 async def topic_source(settings: Settings, selection: Selection) -> "TopicSource":
@@ -53,6 +55,10 @@ class TopicSource:
         self.left_out = 0
         """Records that were too large, when it was last read."""
 
+    def begin_at(self, since_ms: int) -> None:
+        """See `Source`."""
+        self._selection = replace(self._selection, since_ms=since_ms)
+
     async def chunks(self) -> AsyncIterator[list[Timed]]:
         """Give the records; see `Source`.
 
@@ -71,7 +77,12 @@ class TopicSource:
         await consumer.start()
         try:
             queues = [_Queue(tp, side, order) for order, (side, tp) in enumerate(self._tps())]
-            positions = await self._begin(consumer, [queue.tp for queue in queues])
+            tps = [queue.tp for queue in queues]
+            async with ends_consumer(self._connection) as logs:
+                positions = await self._starts(logs, tps)
+            consumer.assign(tps)
+            for tp, start in positions.items():
+                consumer.seek(tp, start)
             merge = _Merge([queue for queue in queues if positions[queue.tp] < self._ends[queue.tp]])
             async for _ in _fetched(consumer, merge, self._ends, self._kept):
                 if chunk := list(merge.ready()):
@@ -85,8 +96,8 @@ class TopicSource:
                 if self._selection.partitions is None or partition in self._selection.partitions:
                     yield side, TopicPartition(f"{self._prefix}{INPUT}{side}", partition)
 
-    async def _begin(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """Look up the range, and stand at its begin."""
+    async def _starts(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Look up where the range begins, and the first time where it ends."""
         chosen = self._selection
         starts = await consumer.beginning_offsets(tps)
         if not self._ends:
@@ -101,9 +112,6 @@ class TopicSource:
             starts = {tp: self._ends[tp] if it is None else it.offset for tp, it in found.items()}
         if chosen.from_offset is not None:
             starts = {tp: max(start, chosen.from_offset) for tp, start in starts.items()}
-        consumer.assign(tps)
-        for tp, start in starts.items():
-            consumer.seek(tp, start)
         return dict(starts)
 
     def _kept(self, record: ConsumerRecord) -> bool:
@@ -211,8 +219,13 @@ async def _fetched(
             give_up_s = time.monotonic() + SILENT_S
         for tp in wanted:
             queues[tp].is_ended = await consumer.position(tp) >= ends[tp]
-        if time.monotonic() > give_up_s:
-            raise ClusterError(f"{going_on[0].topic}[{going_on[0].partition}]: nothing to read for {SILENT_S} s")
+        if time.monotonic() > give_up_s and (behind := [tp for tp in wanted if not queues[tp].is_ended]):
+            raise nothing_to_read(behind[0])
         handed_over_s = time.monotonic()
         yield
         give_up_s += time.monotonic() - handed_over_s  # whoever takes them may take its time
+
+
+def nothing_to_read(tp: TopicPartition) -> ClusterError:
+    """Make the error that says where nothing came for `SILENT_S`, before the end was reached."""
+    return ClusterError(f"{tp.topic}[{tp.partition}]: nothing to read for {SILENT_S} s; is a transaction open?")

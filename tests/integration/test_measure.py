@@ -3,10 +3,12 @@
 import asyncio
 import json
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from processor.measure.receiver import Delivery, Receiver
 from processor.settings import Settings
 from tests.chaos.harness import INPUTS, Stage, Worker, patience
 from tests.integration.test_ops import free_address
@@ -154,3 +156,29 @@ async def test_a_process_that_is_not_there_is_refused_as_a_worker(settings: Sett
     code, out, err = await ended(await started(settings, "measure", "--worker", str(gone.pid)))
     assert (code, out) == (2, "")
     assert "no process here has the id" in err
+
+
+async def test_outputs_whose_transaction_is_not_ended_are_waited_for(settings: Settings, tmp_path: Path) -> None:
+    """A round's offsets may be committed before its outputs' markers are written."""
+    delivery = Delivery()
+    async with Stage.open(settings, tmp_path) as stage:
+        receiver = Receiver(settings, delivery)
+        worker = settings.connection.producer(transactional_id=f"{settings.topic_prefix}w")
+        try:
+            await receiver.start()
+            await worker.start()
+            assert await receiver.is_at_end()
+            await worker.begin_transaction()
+            await worker.send_and_wait(stage.names["window-opened"], b"{}", partition=0)
+            assert not await receiver.is_at_end()
+            await worker.commit_transaction()
+            await stage.until("it has taken it", partial(_is_taken, receiver), 30)
+        finally:
+            await receiver.stop()
+            await worker.stop()
+    assert delivery.counts["window-opened"] == 1
+
+
+async def _is_taken(receiver: Receiver) -> bool:
+    await receiver.take()
+    return await receiver.is_at_end()

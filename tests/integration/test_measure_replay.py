@@ -13,8 +13,9 @@ from processor.replay.archive import VERSION, ArchiveWriter, Manifest
 from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import INPUTS, Stage, patience
-from tests.integration.test_replay import answered, elsewhere
-from tests.verbs import janela, started
+from tests.integration.test_load import children_of
+from tests.integration.test_replay import answered, elsewhere, open_transaction
+from tests.verbs import ended, janela, started
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -95,6 +96,26 @@ async def test_a_replay_that_is_stopped_tells_what_there_was(settings: Settings,
     found = json.loads(out)
     assert found["events"] == events > found["sent"]
     assert not found["is_whole"]
+
+
+async def test_a_replay_that_is_stopped_before_it_began_keeps_nothing(settings: Settings, tmp_path: Path) -> None:
+    """A stranger's open transaction keeps it from reading the target to its end."""
+    lab, kept = elsewhere(settings), tmp_path / "a.json"
+    async with Stage.open(settings, tmp_path) as stage, Stage.open(lab, tmp_path), open_transaction(lab):
+        await filled(stage)
+        options = ("--from-prefix", settings.topic_prefix, "--rate", "100", "--report", str(kept), "--json")
+        process = await started(lab, "measure", "replay", *options)
+
+        async def has_child() -> bool:
+            return bool(children_of(process))
+
+        await stage.until("the process of the replay is there", has_child, 60 * patience())
+        await asyncio.sleep(2)
+        process.send_signal(signal.SIGINT)
+        code, out, err = await ended(process)
+    assert (code, out) == (130, ""), err
+    assert "janela measure: stopped before it began" in err
+    assert not kept.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,34 @@
 """`janela replay` and `janela archive` on a real broker."""
 
+import asyncio
+import gc
 import json
 import re
 import signal
 import time
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from processor import topics
 from processor.audit.partitioner import partition_of
+from processor.replay import target as replay_target
+from processor.replay import topics as replay_topics
+from processor.replay.archive import VERSION, ArchiveSource, ArchiveWriter, Manifest
+from processor.replay.pace import Pace
+from processor.replay.player import Player, survey
+from processor.replay.records import StoredRecord
+from processor.replay.selection import Selection
+from processor.replay.target import ReplayTarget, Room
+from processor.replay.topics import topic_source
 from processor.settings import Settings
+from processor.topics import ClusterError
 from tests import batches
 from tests.chaos.backlog import HOUR_MS, backlog
 from tests.chaos.harness import INPUTS, Stage, patience
@@ -242,6 +256,160 @@ async def test_an_archive_that_sigterm_ends_leaves_nothing_behind(settings: Sett
     assert list(archive.parent.iterdir()) == []
 
 
+# ---------------------------------------------------------------------------------------- how long ago, and a later try
+
+
+def lain(*ages_s: int, now_ms: int) -> list[StoredRecord]:
+    """Give records of one partition that were written so long ago."""
+    value = json.dumps({"id": "1", "time": now_ms}).encode()
+    return [
+        StoredRecord("inbound", 0, offset, now_ms - age_s * 1000, b"whatsapp:1:2", value, ())
+        for offset, age_s in enumerate(ages_s)
+    ]
+
+
+def archived(path: Path, records: list[StoredRecord]) -> Path:
+    with ArchiveWriter(path, Manifest(janela_archive=VERSION, partitions=PARTITIONS, written="now")) as writer:
+        writer.write(records)
+    return path
+
+
+def writer_to(target: Settings, replay_id: str = "one") -> ReplayTarget:
+    return ReplayTarget(target.connection, target.topic_prefix, Room(PARTITIONS, None), PARTITIONS, replay_id)
+
+
+async def test_a_later_try_takes_what_the_first_one_would_have_taken(settings: Settings, tmp_path: Path) -> None:
+    """The first one broke off after the first record of the last 30 s; the second one comes 15 s later."""
+    now_ms = time.time_ns() // 1_000_000
+    path = archived(tmp_path / "a.zst", lain(40, 25, 20, 10, now_ms=now_ms))
+    target = elsewhere(settings)
+    written: list[tuple[int, int]] = []
+    async with Stage.open(target, tmp_path) as lab:
+        for since_ms, to_offset in ((now_ms - 30_000, 2), (now_ms - 15_000, None)):
+            source = ArchiveSource(path, Selection(since_ms=since_ms, to_offset=to_offset))
+            player = Player(source, writer_to(target), Pace(), is_shifted=False, since_ms=since_ms)
+            played = await player.play(lambda *_: None, may_append=False)
+            written.append((played.before, played.written))
+        found = (await lying(lab))["inbound", 0]
+    assert written == [(0, 1), (1, 2)]
+    assert [dict(it.headers)["replay-source"] for it in found] == [b"0@1", b"0@2", b"0@3"]
+
+
+@pytest.mark.parametrize(("since", "is_told"), [("1h", True), ("2026-01-01T00:00:00Z", False)])
+async def test_each_record_tells_from_when_on_they_were_taken_where_that_was_said_as_how_long_ago(
+    since: str, is_told: bool, settings: Settings, tmp_path: Path
+) -> None:
+    target = elsewhere(settings)
+    async with Stage.open(settings, tmp_path), Stage.open(target, tmp_path) as lab:
+        await put(settings, f"{settings.topic_prefix}messages.inbound", time.time_ns() // 1_000_000)
+        began_ms = time.time_ns() // 1_000_000
+        command = ("replay", "--to-prefix", target.topic_prefix, "--since", since)
+        assert (await answered(settings, *command))["written"] == 1
+        (found,) = [it for part in (await lying(lab)).values() for it in part]
+    told_ms = dict(found.headers).get("replay-since-ms")
+    assert (told_ms is not None) is is_told
+    if told_ms is not None:
+        assert 0 <= int(told_ms) - (began_ms - HOUR_MS) < 60_000 * patience()
+
+
+async def test_another_producers_records_are_noticed_before_the_source_is_counted(
+    settings: Settings, tmp_path: Path
+) -> None:
+    target = elsewhere(settings)
+    path = archived(tmp_path / "a.zst", lain(1, now_ms=time.time_ns() // 1_000_000))
+    told: list[str] = []
+    async with Stage.open(target, tmp_path):
+        await put(target, f"{target.topic_prefix}messages.inbound", time.time_ns() // 1_000_000)
+        player = Player(ArchiveSource(path, Selection()), writer_to(target), Pace(), is_shifted=False)
+        with pytest.raises(ClusterError, match="found records of another producer"):
+            await player.play(lambda what, *_: told.append(what), may_append=False)
+    assert set(told) == {"reading the target"}
+
+
+# ------------------------------------------------------------------------------------------------- open transactions
+
+
+@asynccontextmanager
+async def open_transaction(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    """Have a stranger's transaction open on the inbound topic, each partition of it, until it is aborted."""
+    stranger = settings.connection.producer(
+        transactional_id=f"{settings.topic_prefix}stranger", transaction_timeout_ms=600_000
+    )
+    await stranger.start()
+    try:
+        await stranger.begin_transaction()
+        for partition in range(PARTITIONS):
+            await stranger.send_and_wait(f"{settings.topic_prefix}messages.inbound", b"open", partition=partition)
+        yield stranger
+    finally:
+        await stranger.stop()
+
+
+async def test_what_lies_behind_an_open_transaction_is_waited_for_and_then_told_of(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbound = f"{settings.topic_prefix}messages.inbound"
+    now_ms = time.time_ns() // 1_000_000
+    async with Stage.open(settings, tmp_path), open_transaction(settings) as stranger:
+        await put(settings, inbound, now_ms)
+        for selection in (Selection(), Selection(since_ms=now_ms - HOUR_MS)):
+            with monkeypatch.context() as hurried:
+                hurried.setattr(replay_topics, "SILENT_S", 2)
+                words = re.escape(f"{inbound}[0]: nothing to read for 2 s; is a transaction open?")
+                with pytest.raises(ClusterError, match=words):
+                    await survey(await topic_source(settings, selection), lambda *_: None)
+        reading = asyncio.create_task(survey(await topic_source(settings, Selection()), lambda *_: None))
+        await asyncio.wait((reading,), timeout=2)
+        assert not reading.done()
+        await stranger.abort_transaction()
+        assert (await reading).records == 1
+
+
+async def test_a_later_try_finds_its_own_records_behind_an_open_transaction(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = elsewhere(settings)
+    (record,) = lain(1, now_ms=time.time_ns() // 1_000_000)
+    async with Stage.open(target, tmp_path):
+        first = writer_to(target)
+        await first.start(lambda _: None)
+        async with open_transaction(target) as stranger:
+            first.add(record, record, None)
+            await first.flush()
+            await first.stop()
+            monkeypatch.setattr(replay_target, "SILENT_S", 2)
+            second = writer_to(target)
+            with pytest.raises(ClusterError, match=r"messages.inbound\[0\]: nothing to read for .* transaction open"):
+                await second.start(lambda _: None)
+            await second.stop()
+            await stranger.abort_transaction()
+        third = writer_to(target)
+        before = await third.start(lambda _: None)
+        await third.stop()
+    assert (before.records, before.foreign) == (1, None)
+
+
+async def test_a_replay_that_another_start_has_fenced_says_so_and_complains_of_nothing_else(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = elsewhere(settings)
+    async with Stage.open(target, tmp_path):
+        first, second = writer_to(target), writer_to(target)
+        await first.start(lambda _: None)
+        await second.start(lambda _: None)
+        for partition in range(PARTITIONS):
+            (record,) = lain(1, now_ms=time.time_ns() // 1_000_000)
+            record = record._replace(partition=partition, is_at_home=None, key=None)
+            first.add(record, record, None)
+        with pytest.raises(ClusterError, match=r"the replay broke off.*ProducerFenced.*; start it again"):
+            await first.flush()
+        for each in (first, second):
+            await each.stop()
+        del first, second
+        gc.collect()
+    assert not [it for it in caplog.records if it.name == "asyncio"]
+
+
 @pytest.mark.parametrize("verb", [("archive", "a.zst"), ("replay", "--to-prefix", "lab.", "--dry-run")])
 async def test_a_partition_that_is_not_there_is_refused(
     verb: tuple[str, ...], settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -260,8 +428,6 @@ async def made(admin: AIOKafkaAdminClient, settings: Settings, configuration: di
 
 
 async def put(settings: Settings, topic: str, timestamp_ms: int) -> None:
-    from aiokafka import AIOKafkaProducer
-
     producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers)
     await producer.start()
     body = {"id": "1", "type": "text", "business_id": "1", "contact_id": "2", "time": timestamp_ms}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from processor.cli.main import main
-from processor.cli.selection import selection_of
+from processor.cli.selection import is_ago, selection_of
 from processor.replay.selection import Selection
 
 REPLAY = ("replay", "--to-prefix", "lab.")
@@ -32,6 +32,8 @@ MEASURE = ("measure", "replay", "--from-prefix", "prod.", "--rate", "5")
         ((*MEASURE, "--from-bootstrap-servers", "nonsense"), "JANELA_BOOTSTRAP_SERVERS (bootstrap_servers): found"),
         ((*MEASURE, "--report", "none/a.json"), "none/a.json can't be written"),
         ((*MEASURE, "--html", "."), ". can't be written"),
+        (("measure", "--rate", "9", *MEASURE[1:]), "--rate: it stands before replay"),
+        (("measure", "--json", "compare", "a", "b"), "--json: it stands before compare"),
     ],
 )
 def test_an_option_that_can_not_be_used_is_named(
@@ -57,3 +59,8 @@ def test_a_range_may_lack_its_begin_or_its_end() -> None:
     assert selection_of(None, [2, 0, 2], None, None, ":9", ["5511"]) == Selection(
         partitions=(0, 2), to_offset=9, contacts=frozenset({b"5511"})
     )
+
+
+@pytest.mark.parametrize(("moment", "is_told"), [("24h", True), ("2026-11-22T00:00:00Z", False), (None, False)])
+def test_how_long_ago_is_another_moment_at_each_start(moment: str | None, is_told: bool) -> None:
+    assert is_ago(moment) is is_told

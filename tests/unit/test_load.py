@@ -1,5 +1,6 @@
 """The scenarios of `janela load`: the same bytes from the same seed, in the shape that was asked for."""
 
+import asyncio
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 from processor.codec.inputs import DeadLetter, InputDecoder
 from processor.codec.keys import partition_of
 from processor.core.events import Noted
+from processor.kafka.connection import Connection
+from processor.load import sending
 from processor.load.delays import LONGEST_US, Delays
 from processor.load.popularity import HEAD, Once, Uniform, Zipf
 from processor.load.profile import Leg, Profile, profile_of
 from processor.load.scenario import INBOUND_TYPES, OUTBOUND_TYPES, Scenario
+from processor.load.sending import Loop
 from processor.load.shard import Made, Shard
 from processor.load.tally import Tally, decode_tally, encode_tally, together
 from processor.settings import SettingsError
@@ -372,6 +376,23 @@ def test_a_tally_that_went_from_process_to_process_says_the_same() -> None:
     found = decode_tally(encode_tally(tally))
     assert (found.made, found.behind.count, found.delays.count) == (3, 2, 0)
     assert found.behind.quantiles_ms(0.5, 1.0) == tally.behind.quantiles_ms(0.5, 1.0)
+
+
+async def test_a_load_that_is_stopped_while_the_last_answers_are_out_is_not_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sending, "STOP_S", 0.05)
+    loop = Loop(Connection("nowhere:1"), ("in", "out"), PARTITIONS)
+
+    async def unanswered(*_: Any, **__: Any) -> asyncio.Future[None]:
+        loop.stop()
+        return asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(loop._producer, "send_batch", unanswered)
+    few = scenario(rate=10, seconds=1)
+    await loop.run(Shard(few, START_US, PARTITIONS), START_US, START_US)  # all of it is due
+    await loop._producer.stop()
+    assert (loop.tally.made, loop.tally.in_flight, loop.tally.is_whole) == (10, 10, False)
 
 
 def test_tallies_of_several_processes_add_up() -> None:

@@ -7,22 +7,32 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError, KafkaError, NotCoordinatorForGroupError
+from aiokafka.structs import OffsetAndMetadata
 from prometheus_client import generate_latest
+from typer import Exit
 from typer.testing import CliRunner
 
+from processor.cli import measured
 from processor.cli.measure import measure_app
+from processor.cli.measured import Kept
 from processor.codec.times import format_time
 from processor.load.delays import Delays
 from processor.load.scenario import Scenario
-from processor.measure.gauges import Sample
+from processor.load.tally import Tally
+from processor.measure import run
+from processor.measure.gauges import Lag, Sample
 from processor.measure.page import page
-from processor.measure.receiver import Delivery
+from processor.measure.receiver import Delivery, Receiver
 from processor.measure.report import Quantiles, Report, figures, total
+from processor.measure.run import Run
 from processor.measure.traffic import LoadMoments
 from processor.measure.workers import (
     CLOCK_LAG,
@@ -39,6 +49,7 @@ from processor.measure.workers import (
     scrape,
 )  # fmt: skip
 from processor.ops.metrics import Metrics, catalogue
+from processor.settings import Settings
 
 START_US = 1_795_373_239_000_000  # Sun 22 Nov 2026 18:47:19 UTC
 BEGIN = LoadMoments(
@@ -292,6 +303,152 @@ def test_every_point_lies_within_its_plot_and_what_is_highest_near_the_top(most:
 
 def test_a_run_without_a_sample_makes_a_page_too() -> None:
     assert page(new_report(samples=[], workers=[])).count("<svg") == 3
+
+
+# ------------------------------------------------------------------------------------------------------------- the lag
+
+
+class Brokers:
+    """Answers for both of aiokafka's clients: logs from 40 to 100 on each partition, and what a group has committed."""
+
+    def __init__(self, committed: int = -1) -> None:
+        self.committed = committed
+        self.error: KafkaError | None = None
+
+    async def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, 40)
+
+    async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, 100)
+
+    async def list_consumer_group_offsets(self, _: str, partitions: list[TopicPartition]) -> dict[TopicPartition, Any]:
+        if self.error is not None:
+            raise self.error
+        return dict.fromkeys(partitions, OffsetAndMetadata(self.committed, ""))
+
+
+async def lag_at(brokers: Brokers) -> Lag:
+    """Give the lag of one partition of each input."""
+    lag = Lag(Settings(bootstrap_servers="nowhere:1", partitions=1))
+    await lag.stop()
+    lag._consumer = lag._admin = brokers
+    return lag
+
+
+@pytest.mark.parametrize(("committed", "found"), [(-1, 120), (0, 120), (70, 60), (100, 0), (200, 0)])
+async def test_what_was_deleted_before_anybody_committed_is_no_lag(committed: int, found: int) -> None:
+    assert await (await lag_at(Brokers(committed))).read() == found
+
+
+async def test_a_coordinator_that_moves_does_not_make_a_lag_of_all_there_is() -> None:
+    lag = await lag_at(brokers := Brokers(90))
+    brokers.error = NotCoordinatorForGroupError()
+    assert await lag.read() == 120  # a new cluster has none before somebody asks
+    brokers.error = None
+    assert await lag.read() == 20
+    brokers.error = NotCoordinatorForGroupError()
+    with pytest.raises(NotCoordinatorForGroupError):
+        await lag.read()
+
+
+class Nothing:
+    """No traffic; it is stopped before it begins."""
+
+    def __init__(self) -> None:
+        self.scenario: dict[str, Any] = {}
+        self.events = 5
+
+    async def follow(self, *_: Any) -> Tally:
+        return Tally()
+
+
+class AtEnd(Receiver):
+    """Has taken all there was, and has no clients."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def is_at_end(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Give a run that looks all the time."""
+    for name in ("SAMPLE_S", "LOOK_S"):
+        monkeypatch.setattr(run, name, 0.001)
+    return Run(Settings(bootstrap_servers="nowhere:1", partitions=1), Nothing(), [], drain_s=5)
+
+
+async def test_while_the_brokers_do_not_answer_the_lag_stays_and_samples_go_on(running: Run) -> None:
+    running._begun(BEGIN)
+    lag, samples = await lag_at(brokers := Brokers(90)), list[Sample]()
+
+    def take(sample: Sample) -> None:
+        samples.append(sample)
+        brokers.error = NotCoordinatorForGroupError() if len(samples) < 3 else None
+        brokers.committed = 95
+
+    sampling = asyncio.create_task(running._sample(lag, take))
+    async with asyncio.timeout(5):
+        while len(samples) < 4 and not sampling.done():
+            await asyncio.sleep(0.001)
+    sampling.cancel()
+    assert [sample.lag for sample in samples[:4]] == [20, 20, 20, 10]
+
+
+async def test_a_lag_that_can_not_be_asked_for_is_not_an_end_and_costs_no_report(running: Run) -> None:
+    lag = await lag_at(brokers := Brokers(100))
+    await lag.read()
+    brokers.error = KafkaConnectionError("away")
+    following = asyncio.create_task(asyncio.sleep(60))
+    draining = asyncio.create_task(running._drained(AtEnd(), lag, asyncio.Event(), following))
+    await asyncio.sleep(0.05)
+    assert not draining.done()
+    brokers.error = None
+    assert await draining
+    following.cancel()
+
+
+# ---------------------------------------------------------------------------------------------------------- the report
+
+
+def test_a_report_is_kept_also_where_nobody_reads_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    places = Kept(tmp_path / "a.json", tmp_path / "a.html", as_json=True)
+    closed = os.fdopen(writes, "w", buffering=1)
+    monkeypatch.setattr(sys, "stdout", closed)
+    with pytest.raises(BrokenPipeError):
+        measured._keep(new_report(), places)
+    monkeypatch.undo()
+    with suppress(BrokenPipeError):
+        closed.close()
+    assert json.loads((tmp_path / "a.json").read_text())["sent"] == 800
+    assert "<svg" in (tmp_path / "a.html").read_text()
+
+
+@pytest.mark.parametrize(("is_stopped", "code", "word"), [(True, 130, "stopped"), (False, 1, "ended")])
+def test_of_a_run_that_never_began_nothing_is_kept(
+    is_stopped: bool,
+    code: int,
+    word: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def stopped_early(_: Any, __: Any, ___: Any, stopped: asyncio.Event) -> None:
+        if is_stopped:
+            stopped.set()
+
+    monkeypatch.setattr(measured, "_measured", stopped_early)
+    places = Kept(tmp_path / "a.json", None, as_json=True)
+    with pytest.raises(Exit) as ended:
+        measured.run_measured(Settings(), None, measured.Watched([], [], 0, 0), places)  # type: ignore[arg-type]
+    assert (ended.value.exit_code, capsys.readouterr()) == (code, ("", f"janela measure: {word} before it began\n"))
+    assert not (tmp_path / "a.json").exists()
 
 
 # ------------------------------------------------------------------------------------------------------------- compare

@@ -1,13 +1,22 @@
 """A replay without a broker: what is selected, how times move, when records leave, and what an archive keeps."""
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+    ProducerFenced,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +26,7 @@ from processor.replay.archive import ArchiveError, ArchiveSource, ArchiveWriter,
 from processor.replay.pace import Pace
 from processor.replay.records import Span, StoredRecord, Timed, event_time_ms
 from processor.replay.selection import Selection
-from processor.replay.target import REPLAY_ID, REPLAY_SOURCE, Before
+from processor.replay.target import REPLAY_ID, REPLAY_SINCE, REPLAY_SOURCE, Before, ReplayTarget, Room
 from processor.replay.times import shifted
 from processor.replay.topics import TopicSource
 from processor.topics import ClusterError
@@ -108,6 +117,30 @@ def test_what_has_no_time_at_the_begin_leaves_at_once_and_keeps_nobody_waiting(s
     assert Pace(speed=speed).due_s(0, 0, 0) == Pace(speed=speed).due_s(1, 0, NOW_MS) == 0
 
 
+def test_what_happened_long_before_the_first_record_was_written_keeps_nobody_waiting() -> None:
+    """The first one of a partition is 36 hours late; over 40 s of records, the rest is not 36 hours later."""
+    span = Span()
+    times_ms = (NOW_MS - 36 * HOUR_MS, NOW_MS, NOW_MS + 40_000)
+    span.add(Timed(ms, record(timestamp_ms=max(ms, NOW_MS - 5))) for ms in times_ms)
+    assert span.begin_ms == NOW_MS - 5
+    pace = Pace(speed=1)
+    assert [pace.due_s(n, ms, span.begin_ms) for n, ms in enumerate(times_ms)] == [0, 0.005, 40.005]
+    assert pace.distance_ms(span.begin_ms, times_ms[-1], NOW_MS + HOUR_MS) == HOUR_MS + 5
+
+
+def test_a_backfill_is_paced_by_its_events() -> None:
+    """All of it happened before any of it was written, so nothing is told by when it was."""
+    span = Span()
+    span.add(Timed(NOW_MS - ago * HOUR_MS, record(timestamp_ms=NOW_MS)) for ago in (36, 24, 2))
+    assert span.begin_ms == NOW_MS - 36 * HOUR_MS
+
+
+def test_a_span_in_which_no_time_can_be_read_has_no_begin() -> None:
+    span = Span()
+    span.add([Timed(0, record())])
+    assert (Span().begin_ms, span.begin_ms) == (0, 0)
+
+
 def test_speed_goes_by_event_time_and_rate_by_number() -> None:
     assert [Pace(speed=60).due_s(n, 1000 + n * 60_000, 1000) for n in range(3)] == [0, 1, 2]
     assert [Pace(rate=4).due_s(n, 0, 0) for n in range(3)] == [0, 0.25, 0.5]
@@ -163,6 +196,15 @@ async def test_an_archive_with_a_damaged_byte_is_refused(tmp_path: Path) -> None
         await read(path)
 
 
+async def test_an_archive_of_which_nothing_is_asked_for_can_be_stopped_while_it_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "a", [record(n) for n in range(3_000)])
+    reading = asyncio.create_task(read(path, Selection(from_offset=9_999)))
+    await asyncio.sleep(0)
+    assert reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"PK\x03\x04 nothing of ours")
     with pytest.raises(ArchiveError, match="not an archive"):
@@ -186,11 +228,78 @@ def test_what_bears_our_id_and_not_where_it_comes_from_is_another_producer_s(sou
     assert (before.foreign, before.records) == (tp, 0)
 
 
+async def test_an_archive_begins_at_another_time_than_was_asked_for(tmp_path: Path) -> None:
+    path = written(tmp_path / "a", [record(n, timestamp_ms=NOW_MS + n) for n in range(4)])
+    source = ArchiveSource(path, Selection(since_ms=NOW_MS + 3, to_offset=3))
+    source.begin_at(NOW_MS + 1)
+    chunks: AsyncIterator[list[Timed]] = source.chunks()
+    assert [timed.record.offset async for chunk in chunks for timed in chunk] == [1, 2]
+
+
+def test_a_later_try_hears_from_which_time_on_records_were_taken() -> None:
+    before, ours = Before(), {REPLAY_ID: b"one", REPLAY_SOURCE: b"0@7"}
+    before.note(TopicPartition("t", 0), ours, b"one")
+    assert before.since_ms is None
+    before.note(TopicPartition("t", 0), ours | {REPLAY_SINCE: b"%d" % NOW_MS}, b"one")
+    assert before.since_ms == NOW_MS
+
+
 def test_a_span_counts_by_side_and_partition() -> None:
     span = Span()
     span.add([Timed(5, record(partition=1)), Timed(9, record(side="outbound", timestamp_ms=3)), Timed(7, record())])
     assert span.counts == {("inbound", 1): 1, ("outbound", 0): 1, ("inbound", 0): 1}
     assert (span.records, span.first_ms, span.last_ms, span.oldest_timestamp_ms) == (3, 5, 9, 3)
+
+
+# ---------------------------------------------------------------------------------------------------- target
+
+
+async def broken_off(*failures: KafkaError | None, sends: int = 99) -> str:
+    """Give what a flush says whose deliveries fail, a partition each; None is not answered for. More can't be sent."""
+    target = ReplayTarget(Connection("nowhere:1"), "lab.", Room(len(failures), None), len(failures), "one")
+    for partition in range(len(failures)):
+        target.add(record(partition=partition), record(partition=partition, key=None), None)
+
+    async def send_batch(*_: Any, partition: int) -> asyncio.Future[None]:
+        if partition >= sends:
+            raise KafkaTimeoutError
+        delivery: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if error := failures[partition]:
+            asyncio.get_running_loop().call_soon(delivery.set_exception, error)
+        return delivery
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target._producer, "send_batch", send_batch)
+        patch.setattr(target._producer, "transaction", nullcontext)
+        with pytest.raises(ClusterError) as raised:
+            await asyncio.wait_for(target.flush(), 5)
+    await asyncio.sleep(0)  # those that were sent before it could not be sent on fail now
+    await target._producer.stop()
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("sends", [3, 2])
+async def test_of_deliveries_that_fail_one_is_told_and_none_is_complained_of(
+    sends: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = await broken_off(*(MessageSizeTooLargeError() for _ in range(3)), sends=sends)
+    gc.collect()
+    if sends == 3:
+        assert words == "the replay broke off at lab.messages.inbound[0] ([Error 10] MessageSizeTooLargeError)"
+    assert not caplog.records
+
+
+async def test_a_delivery_that_fails_is_told_though_another_is_still_out() -> None:
+    words = await broken_off(None, MessageSizeTooLargeError())
+    assert words == "the replay broke off at lab.messages.inbound[1] ([Error 10] MessageSizeTooLargeError)"
+
+
+@pytest.mark.parametrize("error", [ProducerFenced(), NotLeaderForPartitionError()])
+async def test_only_what_may_pass_is_to_be_started_again(error: KafkaError) -> None:
+    assert (await broken_off(error)).endswith("; start it again")
+
+
+# ---------------------------------------------------------------------------------------------------- topics
 
 
 class LyingThere(TopicSource):

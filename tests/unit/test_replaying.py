@@ -1,14 +1,17 @@
 """The schedule of a replay that is measured: known of each record before the first one is sent."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from aiokafka.errors import TransactionalIdAuthorizationFailed
 from pydantic import SecretStr
 
 from processor.codec.times import format_time
+from processor.measure import replaying
 from processor.measure.replaying import Place, Replay, ReplayMoments, ReplayTraffic
 from processor.replay.archive import VERSION, ArchiveWriter, Manifest
 from processor.replay.records import StoredRecord
@@ -55,6 +58,28 @@ async def test_a_record_without_a_time_at_the_begin_keeps_nobody_waiting(tmp_pat
             value = json.dumps({"id": id_, "time": format_time(T0_MS + number * 1000)}).encode()
             writer.write([StoredRecord("inbound", 0, number, T0_MS + number * 1000, b"k", value, ())])
     assert await moments(str(path), speed=1) == {"z": 0, "a": 0, "b": 1000, "c": 2000, "d": 3000}
+
+
+async def test_a_straggler_at_the_begin_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "day.jsonl.zst"
+    with ArchiveWriter(path, Manifest(janela_archive=VERSION, partitions=1, written="now")) as writer:
+        for number, (id_, after_ms) in enumerate(zip("zabcd", (-36 * 3_600_000, 0, 1000, 2000, 3000), strict=True)):
+            value = json.dumps({"id": id_, "time": format_time(T0_MS + after_ms)}).encode()
+            writer.write([StoredRecord("inbound", 0, number, T0_MS + max(after_ms, 0), b"k", value, ())])
+    assert await moments(str(path), speed=1) == {"z": 0, "a": 0, "b": 1000, "c": 2000, "d": 3000}
+
+
+async def test_what_the_brokers_refuse_is_told_in_a_line(
+    archive: str, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    async def refused(_: Settings) -> None:
+        raise TransactionalIdAuthorizationFailed
+
+    monkeypatch.setattr(replaying, "room", refused)
+    replay = Replay(NOWHERE, archive, Selection(), NOWHERE, None, 5, "original", may_append=False)
+    await replaying._follow(replay, asyncio.StreamReader())
+    words = "the cluster at nowhere:1 refuses: [Error 53] TransactionalIdAuthorizationFailed"
+    assert json.loads(capsysbinary.readouterr().out) == {"type": "_Refused", "words": words}
 
 
 async def test_at_a_rate_a_record_is_due_by_its_number(archive: str) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
 from prometheus_client.process_collector import ProcessCollector
 
+values.ValueClass = values.MutexValue  # in memory, though PROMETHEUS_MULTIPROC_DIR says in files: that is for others
 PREFIX: Final = "janela_"
 OTHER: Final = "other"
 """Stands for the types that no table of the contract has: what records say must not make series."""

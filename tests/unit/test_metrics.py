@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -46,6 +49,16 @@ def test_what_is_scraped_is_the_catalogue_and_the_process() -> None:
         name for name in found if name.startswith("janela_")
     }
     assert "process_resident_memory_bytes" in found
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "missing"])
+def test_the_folder_in_which_other_programs_gather_their_counts_is_left_alone(there: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "counts"
+    if there:
+        folder.mkdir()
+    code = "from processor.ops.metrics import Metrics; Metrics().transactions.inc()"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(folder)})
+    assert [*tmp_path.rglob("*.db")] == []
 
 
 def test_two_workers_in_one_process_do_not_share_their_counts() -> None:

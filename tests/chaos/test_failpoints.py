@@ -14,7 +14,7 @@ from processor.failpoints import FAILPOINTS
 from processor.settings import Settings
 from tests.chaos.harness import Stage, Worker
 from tests.chaos.test_exactly_once import QUICK, START_S, drained, filled
-from tests.chaos.trial import MINUTES, SEED, Trial, asked, rounds
+from tests.chaos.trial import MINUTES, SEED, Trial, asked, rounds, size
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
 
@@ -24,6 +24,8 @@ MIDWAY = {"restore-half-read", "restore-nearly-read"}
 RESTORING = ("restore-begun", "restore-half-read", "restore-nearly-read", "restore-read", "restore-decoded")
 ONCE = {"assigned", *RESTORING, "revoking", "revoked", "shut-down"}
 """Places that a worker comes to once, or a few times, in its life."""
+AT_STEPS = size(20_000, a_minute=15_000, proof=100_000)
+"""What those that die at any step have before them: each takes some 250 records, more where rebalances are slow."""
 STATE_RECORDS = 2_000
 """Positions of each partition's state where a restore counts as long."""
 IN_SMALL_STEPS = """
@@ -42,7 +44,7 @@ async def test_a_worker_that_dies_at_any_step_loses_nothing_and_doubles_nothing(
     places = sorted(set(FAILPOINTS) - IDLE - MIDWAY)
     deaths = 0
     async with Stage.open(settings, tmp_path) as stage:
-        await filled(stage)
+        await filled(stage, AT_STEPS)
         for _ in rounds(asked(10)):
             chance.shuffle(places)
             for place in places:

@@ -40,12 +40,13 @@ async def test_a_damaged_byte_or_an_unknown_version_in_the_state_is_refused_by_i
         # an unknown version of one topic and a damaged byte of the other: all four where there is time
         cases = [(topic, damage) for topic in TOPICS for damage in ("byte", "version")]
         for topic, damage in cases if IS_LONG else (cases[0], cases[3]):
-            place, record, again = await newest(stage, topic, chance)
-            offset = await put(stage, place, unknown(record) if damage == "version" else bitten(record, chance))
+            place, record, again, headers = await newest(stage, topic, chance)
+            damaged = unknown(record) if damage == "version" else bitten(record, chance)
+            offset = await put(stage, place, damaged, headers)
             told = await refusal(stage.worker(f"refused-{topic}"))
             assert f"{place[0].topic}, partition {place[0].partition}, offset {offset}: " in told
             assert damage == "byte" or "found version 2, this worker knows 1" in told
-            await put(stage, place, again)
+            await put(stage, place, again, headers)
             trial.faults[f"{damage} of {topic} damaged"] += 1
         rest = await drained(stage, stage.worker("last", **QUICK))
         trial.notes.append(rest)
@@ -54,18 +55,22 @@ async def test_a_damaged_byte_or_an_unknown_version_in_the_state_is_refused_by_i
 
 Place = tuple[TopicPartition, bytes]
 """A partition of a state topic, and a key in it."""
+Headers = list[tuple[str, bytes | None]]
 
 
-async def newest(stage: Stage, topic: str, chance: random.Random) -> tuple[Place, bytes, bytes]:
+async def newest(stage: Stage, topic: str, chance: random.Random) -> tuple[Place, bytes, bytes, Headers]:
     """Choose a key of a state topic, and give its newest record, and the same as it is to be put there again.
 
-    That one is numbered after what its partition has, and before what the next worker writes.
+    That one is numbered after what its partition has, and before what the next worker writes. The headers are those of
+    the partition's last record: what is put there tells of that round, as if it were of it.
     """
     found: dict[Place, bytes | None] = {}
     highest: dict[TopicPartition, str] = {}
+    headers: dict[TopicPartition, Headers] = {}
     for tp, records in (await stage.records(topic)).items():
         for record in records:
             found[tp, record.key] = record.value
+            headers[tp] = list(record.headers)
             if record.value is not None:
                 with suppress(ValueError):  # one that was damaged before lies there still
                     highest[tp] = json.loads(record.value).get("sequence", "")
@@ -73,7 +78,7 @@ async def newest(stage: Stage, topic: str, chance: random.Random) -> tuple[Place
     place = chance.choice(sorted(kept))
     fields = json.loads(kept[place])
     again = fields | {"sequence": f"{highest[place[0]]}+"} if "sequence" in fields else fields
-    return place, kept[place], json.dumps(again).encode()
+    return place, kept[place], json.dumps(again).encode(), headers[place[0]]
 
 
 def unknown(record: bytes) -> bytes:
@@ -87,13 +92,13 @@ def bitten(record: bytes, chance: random.Random) -> bytes:
     return record[:place] + bytes([record[place] ^ 0x80]) + record[place + 1 :]
 
 
-async def put(stage: Stage, place: Place, value: bytes) -> int:
+async def put(stage: Stage, place: Place, value: bytes, headers: Headers) -> int:
     """Write a state record by hand, and give its offset."""
     tp, key = place
     producer = stage.settings.connection.producer()
     await producer.start()
     try:
-        written = await producer.send_and_wait(tp.topic, value, key=key, partition=tp.partition)
+        written = await producer.send_and_wait(tp.topic, value, key=key, partition=tp.partition, headers=headers)
         return int(written.offset)
     finally:
         await producer.stop()

@@ -554,9 +554,11 @@ def test_a_command_that_is_not_there_is_named(own_kafka: EmbeddedKafka, capsys: 
 
 
 def test_a_sigterm_is_passed_on_to_the_command_which_still_has_its_broker() -> None:
-    script = "trap 'sleep 1; kill -0 $PPID && exit 3' TERM; while :; do sleep 0.1; done"
+    script = "trap 'sleep 1; kill -0 $PPID && exit 3' TERM; echo begun; while :; do sleep 0.1; done"
     with janela_kafka("--", "sh", "-c", script) as (owner, said):
-        time.sleep(0.5)
+        assert owner.stdout
+        assert owner.stdout.readline() == "begun\n"
+        time.sleep(0.5)  # we wait for it by now
         owner.terminate()
         assert owner.wait(30) == 3
         assert taken_by_nobody(said["bootstrap_servers"])

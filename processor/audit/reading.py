@@ -29,6 +29,7 @@ from processor.audit.witnesses import Witnesses, until_cut
 from processor.core.policy import Policy
 from processor.kafka.fetched import KEPT_BYTES_MAX
 from processor.kafka.group import offsets_of
+from processor.kafka.log import ends_consumer
 from processor.kafka.offsets import OffsetError, decode_progress
 from processor.kafka.protocol import offset_fetch
 from processor.kafka.unread import Unread, UnreadHeaders, too_large
@@ -143,7 +144,7 @@ class _Reader:
         self._names = topics.names(settings)
         self._wait_s = settings.transaction_timeout_ms / 1000 + WAIT_EXTRA_S
         self._admin = settings.connection.admin()
-        self._ends = settings.connection.consumer()
+        self._ends = ends_consumer(settings.connection)
         self._consumer = settings.connection.consumer(
             client_id="janela-verify",
             isolation_level="read_committed",

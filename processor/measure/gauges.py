@@ -1,15 +1,13 @@
 """What is read once a second beside the outputs and the workers' meters: how far the group is behind."""
 
-from typing import Final
-
 import msgspec
 from aiokafka import TopicPartition
-from aiokafka.errors import GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
+from processor.kafka.group import offsets_of
+from processor.kafka.protocol import offset_fetch
 from processor.settings import Settings
 from processor.topics import INPUTS, names
-
-_NOT_YET: Final = (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError)
 
 
 class Sample(msgspec.Struct):
@@ -45,7 +43,9 @@ class Lag:
         self._tps = [TopicPartition(ours[name], n) for name in INPUTS for n in range(settings.partitions)]
         self._consumer = connection.consumer(client_id="janela-measure-lag")
         self._admin = connection.admin(client_id="janela-measure-lag")
-        self._has_coordinator = False
+        topics, partitions = [ours[name] for name in INPUTS], list(range(settings.partitions))
+        self._question = offset_fetch(self._group, topics, partitions, stable=False)
+        self._has_answered = False
 
     async def start(self) -> None:
         """Connect."""
@@ -61,16 +61,13 @@ class Lag:
         """Give how many positions are not committed.
 
         Raises:
-            KafkaError: The brokers do not answer now, or the group's coordinator moves.
+            KafkaError: The brokers do not answer now, or the group can't say for the moment.
         """
         begins = await self._consumer.beginning_offsets(self._tps)
         ends = await self._consumer.end_offsets(self._tps)
-        try:
-            found = await self._admin.list_consumer_group_offsets(self._group, partitions=self._tps)
-            self._has_coordinator = True
-        except _NOT_YET:
-            if self._has_coordinator:
-                raise
-            found = {}  # the group's first member makes the cluster choose a coordinator
-        committed = {tp: found[tp].offset if tp in found else -1 for tp in self._tps}
-        return sum(max(end - max(committed[tp], begins[tp]), 0) for tp, end in ends.items())
+        committed = await offsets_of(self._admin._client, self._group, self._question)
+        if committed is None and self._has_answered:
+            raise GroupCoordinatorNotAvailableError
+        self._has_answered = committed is not None  # the group's first member makes the cluster choose a coordinator
+        stands = {tp: offset for tp, (offset, _) in (committed or {}).items()}
+        return sum(max(end - max(stands.get(tp, 0), begins[tp]), 0) for tp, end in ends.items())

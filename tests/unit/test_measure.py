@@ -9,13 +9,19 @@ import sys
 import xml.etree.ElementTree as ET
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaConnectionError, KafkaError, NotCoordinatorForGroupError
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.errors import (
+    CoordinatorLoadInProgressError,
+    GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+)
 from prometheus_client import generate_latest
 from typer import Exit
 from typer.testing import CliRunner
@@ -309,11 +315,12 @@ def test_a_run_without_a_sample_makes_a_page_too() -> None:
 
 
 class Brokers:
-    """Answers for both of aiokafka's clients: logs from 40 to 100 on each partition, and what a group has committed."""
+    """Answers for aiokafka's clients: logs from 40 to 100 on each partition, and what a group has committed."""
 
     def __init__(self, committed: int = -1) -> None:
         self.committed = committed
         self.error: KafkaError | None = None
+        self._client = self
 
     async def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(tps, 40)
@@ -321,10 +328,15 @@ class Brokers:
     async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(tps, 100)
 
-    async def list_consumer_group_offsets(self, _: str, partitions: list[TopicPartition]) -> dict[TopicPartition, Any]:
-        if self.error is not None:
+    async def coordinator_lookup(self, *_: Any) -> int:
+        return 1
+
+    async def send(self, *_: Any, **__: Any) -> Any:
+        if isinstance(self.error, KafkaConnectionError):
             raise self.error
-        return dict.fromkeys(partitions, OffsetAndMetadata(self.committed, ""))
+        parts: list[Any] = [(0, self.committed, -1, "", 0, {})]
+        topics: list[Any] = [(f"messages.{side}", parts, {}) for side in ("inbound", "outbound")]
+        return SimpleNamespace(error_code=self.error.errno if self.error else 0, topics=[] if self.error else topics)
 
 
 async def lag_at(brokers: Brokers) -> Lag:
@@ -340,14 +352,15 @@ async def test_what_was_deleted_before_anybody_committed_is_no_lag(committed: in
     assert await (await lag_at(Brokers(committed))).read() == found
 
 
-async def test_a_coordinator_that_moves_does_not_make_a_lag_of_all_there_is() -> None:
+@pytest.mark.parametrize("error", [CoordinatorLoadInProgressError, NotCoordinatorForGroupError])
+async def test_a_coordinator_that_moves_or_loads_does_not_make_a_lag_of_all_there_is(error: type[KafkaError]) -> None:
     lag = await lag_at(brokers := Brokers(90))
-    brokers.error = NotCoordinatorForGroupError()
+    brokers.error = error()
     assert await lag.read() == 120  # a new cluster has none before somebody asks
     brokers.error = None
     assert await lag.read() == 20
-    brokers.error = NotCoordinatorForGroupError()
-    with pytest.raises(NotCoordinatorForGroupError):
+    brokers.error = error()
+    with pytest.raises(GroupCoordinatorNotAvailableError):
         await lag.read()
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
+from processor import topics
 from processor.audit.partitioner import partition_of
 from processor.audit.records import rfc3339
 from processor.audit.rounds import HEADER, Round
@@ -94,7 +96,7 @@ async def test_what_a_worker_left_is_clean_and_an_event_that_a_hand_adds_is_name
         assert f"{tp.topic}[1]: begins at offset 1, expected 0" in err
 
 
-async def test_positions_behind_which_nothing_is_committed_are_no_lag_and_another_group_is_refused(
+async def test_positions_behind_which_nothing_is_committed_are_no_lag_and_what_cannot_be_judged_is_refused(
     settings: Settings, tmp_path: Path
 ) -> None:
     async with Stage.open(settings, tmp_path) as stage:
@@ -119,6 +121,16 @@ async def test_positions_behind_which_nothing_is_committed_are_no_lag_and_anothe
         code, out, err = await verify(settings.model_copy(update={"app_id": "another"}))
         assert (code, out) == (2, "")
         assert "group another, partition 0: found no committed offset, expected one" in err
+
+        compacting = ConfigResource(
+            ConfigResourceType.TOPIC, stage.names["window-opened"], {"cleanup.policy": "delete,compact"}
+        )
+        async with topics.asking(settings) as admin:
+            (response,) = await admin.alter_configs([compacting])
+        assert [code for code, *_ in response.resources] == [0]
+        code, out, err = await verify(settings)
+        assert (code, out) == (2, "")
+        assert f"{stage.names['window-opened']}: cleanup.policy: found delete,compact, expected delete; " in err
 
 
 async def lost_beginning(settings: Settings, tp: TopicPartition) -> None:

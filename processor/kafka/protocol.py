@@ -315,7 +315,8 @@ def offset_fetch(group: str, topics: list[str], partitions: list[int], stable: b
     return ExactRequest(OffsetFetchRequest, group, [(topic, partitions, {}) for topic in topics], stable, {})
 
 
-_AS_KNOWN = {82: 47}  # FENCED_INSTANCE_ID: to aiokafka, a producer whose epoch is over
+_AS_KNOWN = {82: 47, 90: 47}
+"""FENCED_INSTANCE_ID and PRODUCER_FENCED are to aiokafka what it knows: a producer whose epoch is over."""
 
 
 class _TxnOffsetCommitHandler(aiokafka_sender.TxnOffsetCommitHandler):
@@ -335,7 +336,7 @@ class _TxnOffsetCommitHandler(aiokafka_sender.TxnOffsetCommitHandler):
         )  # fmt: skip
 
     def handle_response(self, response: Any) -> float | None:
-        # aiokafka reads the errors of version 0: the same without the tags, and without the fence of a static member
+        # aiokafka reads the errors of version 0: the same without the tags, and without these two fences
         response.errors = [
             (topic, [(partition, _AS_KNOWN.get(code, code)) for partition, code, _ in partitions])
             for topic, partitions, _ in response.errors
@@ -353,6 +354,7 @@ class _EndTxnHandler(aiokafka_sender.EndTxnHandler):
         )  # fmt: skip
 
     def handle_response(self, response: Any) -> float | None:
+        response.error_code = _AS_KNOWN.get(response.error_code, response.error_code)
         backoff: float | None = super().handle_response(response)
         if response.error_code == 0:
             transaction = self._sender._txn_manager

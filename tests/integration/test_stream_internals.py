@@ -21,7 +21,7 @@ from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.consumer import consumer as consumer_module
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import TopicPartitionState
-from aiokafka.errors import CoordinatorLoadInProgressError, NodeNotReadyError
+from aiokafka.errors import CoordinatorLoadInProgressError, NodeNotReadyError, ProducerFenced
 from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
@@ -364,6 +364,24 @@ async def test_a_late_copy_of_an_end_is_refused_inside_the_next_transaction(memb
     response = await client.send(node, copy, group=ConnectionGroup.COORDINATION)
     assert response.error_code != 0, "the copy has ended a transaction that is not its own"
     await producer._kafka.abort_transaction()
+    assert await member.seen() == 1
+
+
+@pytest.mark.parametrize("step", ["send_batch", "send_offsets_to_transaction", "commit_transaction"])
+async def test_whoever_another_process_of_its_name_has_fenced_hears_that_at_each_step(
+    member: Member, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    producer = await member.producer()
+    await member.commit(producer, 1)
+    go_on = getattr(producer._kafka, step)
+
+    async def overtaken(*what: Any, **how: Any) -> Any:
+        await member.producer()
+        return await go_on(*what, **how)
+
+    monkeypatch.setattr(producer._kafka, step, overtaken)
+    with pytest.raises(ProducerFenced):
+        await member.commit(producer, 2)
     assert await member.seen() == 1
 
 

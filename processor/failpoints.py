@@ -39,11 +39,13 @@ _VARIABLE: Final = "JANELA_FAILPOINT"
 
 
 def _armed(text: str) -> tuple[str, int]:
-    name, _, times = text.partition(":")
-    if text and (name not in FAILPOINTS or not (times or "1").isdigit()):
-        sys.stderr.write(f"{_VARIABLE}: found {text!r}, allowed are NAME or NAME:TIMES of {', '.join(FAILPOINTS)}\n")
+    name, _, given = text.partition(":")
+    times = given or "1"
+    if text and (name not in FAILPOINTS or not times.isdecimal() or int(times) == 0):
+        allowed = f"NAME, or NAME:TIMES with TIMES from 1 on, of {', '.join(FAILPOINTS)}"
+        sys.stderr.write(f"{_VARIABLE}: found {text!r}, allowed are {allowed}\n")
         raise SystemExit(2)
-    return name, int(times or "1")
+    return name, int(times)
 
 
 _name, _times = _armed(os.environ.get(_VARIABLE, ""))

@@ -21,16 +21,18 @@ def page(record: dict[str, Any]) -> str:
     verdict = record["verdict"]
     faults = ", ".join(f"{count} {kind}" for kind, count in verdict["faults"].items())
     machine = ", ".join(f"{name} {what}" for name, what in record["machine"].items())
-    share, count = record["rss_growth_max"], record["count_growth_max"]
+    count = record["count_growth_max"]
     rows = [
-        _row("memory, MB", rss, 1024, f"{share:.0%} of the mean", share * rss["mean"]),
+        _memory_row("memory, MB", rss, 1024, record["rss_growth_max"]),
+        _memory_row("blocks of Python, thousands", record["slopes"]["blocks"], 1000, record["blocks_growth_max"]),
         *(_row(name, record["slopes"][name], 1, f"{count:g}", count) for name in _LOOKED_AT),
     ]
     table = "\n".join(rows)
     return f"""\
 # A soak
 
-Made by `make soak HOURS={record["hours"]:g}`, at commit {record["commit"]}, {record["at"]}, on {machine}.
+Made by `make soak HOURS={record["hours"]:g} SEED={record["seed"]}`, at commit {record["commit"]}, {record["at"]}, on
+{machine}.
 Kafka, the workers and the load shared that machine.
 
 {record["events"]:,} events at {record["rate"]:,} a second. One worker lived through all of it; beside it there were
@@ -50,6 +52,10 @@ The worker that lived, by a straight line through all samples after the first {r
 Memory rises as contacts are seen for the first time and partitions come and go, and then what was freed once is used
 again. A restart of a neighbour is a bump: its partitions are restored here, and given back.
 """
+
+
+def _memory_row(name: str, slope: dict[str, float], unit: int, share: float) -> str:
+    return _row(name, slope, unit, f"{share:.0%} of the mean", share * slope["mean"])
 
 
 def _row(name: str, slope: dict[str, float], unit: int, most: str, growth_max: float) -> str:

@@ -50,6 +50,8 @@ WARM_UP_SHARE: Final = 0.3
 RSS_GROWTH_MAX: Final = 0.08
 """How much of its mean the memory may rise by over all that is looked at; what a worker holds goes up and down by half
 of itself as partitions come and go, and a line through that is never level."""
+BLOCKS_GROWTH_MAX: Final = 0.05
+"""The same of the blocks that Python holds, which a leak fills and what the allocator keeps does not."""
 RSS_HOURS_MIN: Final = 0.15
 """How long a run must be before its line says anything of memory: a minute is all warming up."""
 COUNT_GROWTH_MAX: Final = 3.0
@@ -206,6 +208,7 @@ async def test_hours_of_mild_chaos_lose_nothing_and_a_worker_takes_no_more_than_
             "load_average": os.getloadavg()[2],
             "warm_up_share": WARM_UP_SHARE,
             "rss_growth_max": RSS_GROWTH_MAX,
+            "blocks_growth_max": BLOCKS_GROWTH_MAX,
             "count_growth_max": COUNT_GROWTH_MAX,
             "slopes": {name: slope._asdict() for name, slope in slopes.items()},
             "samples": samples[:: max(len(samples) // 500, 1)],
@@ -228,5 +231,7 @@ async def test_hours_of_mild_chaos_lose_nothing_and_a_worker_takes_no_more_than_
     assert (verdict["consumed"]["records"], verdict["not_consumed"]) == (generated["sent"], 0)
     if HOURS >= RSS_HOURS_MIN:
         assert rss.growth < rss.mean * RSS_GROWTH_MAX, f"memory grows: {rss}"
+        blocks = slopes["blocks"]
+        assert blocks.growth < blocks.mean * BLOCKS_GROWTH_MAX, f"Python's blocks grow: {blocks}"
     for name in ("descriptors", "threads", "tasks"):
         assert slopes[name].growth < COUNT_GROWTH_MAX, f"{name} grow: {slopes[name]}"

@@ -18,10 +18,13 @@ def record(**faults: int) -> dict[str, Any]:
         "lag_max": 900,
         "faults": {"SIGKILL": 7, "SIGTERM": 9},
         "warm_up_share": 0.3,
+        "seed": 7,
         "rss_growth_max": 0.08,
+        "blocks_growth_max": 0.05,
         "count_growth_max": 3.0,
         "slopes": dict.fromkeys(("descriptors", "threads", "tasks"), slope)
-        | {"rss_kb": {"mean": 204_800.0, "growth": -1024.0, "per_hour": -2048.0}},
+        | {"rss_kb": {"mean": 204_800.0, "growth": -1024.0, "per_hour": -2048.0}}
+        | {"blocks": {"mean": 500_000.0, "growth": 24_900.0, "per_hour": 50_000.0}},
         "samples": [{"rss_kb": 100_000 + n} for n in range(10)],
         "verdict": {
             "consumed": {"records": 3_600_000},
@@ -41,6 +44,8 @@ def test_the_page_tells_of_level_memory_and_of_a_clean_verdict(tmp_path: Path) -
         in page
     )
     assert "| memory, MB | 200.0 | -1.0 | 8% of the mean | met |" in page
+    assert "| blocks of Python, thousands | 500.0 | +24.9 | 5% of the mean | met |" in page
+    assert "`make soak HOURS=0.5 SEED=7`" in page
     assert "| tasks | 17.0 | +0.5 | 3 | met |" in page
     assert (tmp_path / "soak-memory.svg").read_text().count("<polyline") == 1
     assert "<svg" in (tmp_path / "soak.html").read_text()

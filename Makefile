@@ -67,7 +67,7 @@ test-mutants: setup  ## Our code with one guard taken out at a time: the tests t
 
 test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; MINUTES=0 is short; on a cluster of yours with CLUSTER=janela.toml; the record goes to RESULTS=.janela/chaos
 	@MINUTES=$(MINUTES) RESULTS=$(RESULTS) $(if $(filter command line environment,$(origin SEED)),SEED=$(SEED)) \
-	    $(BIN)/python -m pytest -m chaos --timeout 0 $(if $(filter 0,$(MINUTES)),$(AT_ONCE)) $(ARGS)
+	    $(BIN)/python -m pytest tests/chaos tests -m chaos --timeout 0 $(if $(filter 0,$(MINUTES)),$(AT_ONCE)) $(ARGS)
 
 proof: HISTORIES = 20000
 proof: setup  ## All of it, three at a time, in about an hour: every fault as often as docs/proof.md says, which it writes

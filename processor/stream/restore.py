@@ -68,8 +68,8 @@ class Restorer:
             isolation_level="read_committed", max_partition_fetch_bytes=4 * 1024 * 1024, enable_auto_commit=False,
             fetch_max_wait_ms=_FETCH_WAIT_MS, auto_offset_reset="none",
         )  # fmt: skip
-        await consumer.start()
         try:
+            await consumer.start()
             waiting = iter(partitions)
             while at_once := list(islice(waiting, _AT_ONCE)):
                 async for partition, state in self._read(consumer, at_once, on_read):

@@ -77,6 +77,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def trial(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Iterator[Trial]:
     """Give the test its trial; one line tells it, and an entry keeps it, also where the test fails."""
     began_s, trial = time.monotonic(), Trial()
+    sys.stdout.write(f"SEED={trial.seed}\n")  # told where the test fails, whatever process runs it
     yield trial
     entry = trial.entry(request.node.name, time.monotonic() - began_s)
     entry["passed"] = request.node.stash.get(_PASSED, False)

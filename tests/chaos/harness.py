@@ -115,6 +115,10 @@ class Worker:
         """Give the lines that it has written."""
         return self.log.read_text("utf-8", "replace").splitlines()
 
+    def says(self, event: str) -> bool:
+        """Whether it has logged a line of that name."""
+        return any(event in line for line in self.lines())
+
     def told(self) -> str:
         """Give the end of its log under its name."""
         text = self.log.read_text("utf-8", "replace")
@@ -140,8 +144,13 @@ class Stage:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, folder: Path, *, apply: bool = True) -> AsyncIterator[Self]:
-        """Make the topics and connect. Workers that still run at the end are killed; where it failed, logs are told."""
+    async def open(
+        cls, settings: Settings, folder: Path, *, apply: bool = True, bugs_ok: bool = False
+    ) -> AsyncIterator[Self]:
+        """Make the topics and connect. Workers that still run at the end are killed; where it failed, logs are told.
+
+        A worker that met a bug is a failure, whatever came of it, unless `bugs_ok`.
+        """
         stage = cls(settings, folder)
         if apply:
             await topics.apply(settings)
@@ -151,6 +160,8 @@ class Stage:
         try:
             await stage.until("the group has a coordinator", stage._has_coordinator, 60)
             yield stage
+            if not bugs_ok:
+                stage._look_for_bugs()
         except BaseException as error:
             for worker in stage.workers:
                 error.add_note(worker.told())
@@ -305,6 +316,11 @@ class Stage:
             waited_s = time.monotonic() - began_s
             assert waited_s < within_s, f"not within {within_s:g} s: {what}"
             await asyncio.sleep(POLL_S)
+
+    def _look_for_bugs(self) -> None:
+        """Fail where a worker has met what nobody expects: whoever starts it again sees no more than an exit code."""
+        odd = [worker for worker in self.workers if worker.says("worker.bug")]
+        assert not odd, odd[0].told()
 
     async def _clear(self) -> None:
         """Delete its topics, and those that Faust made for itself: all begin with the prefix. Offsets expire alone."""

@@ -7,6 +7,7 @@ of the order of offsets. `janela verify` looks at what is there at the end, and 
 import asyncio
 import itertools
 import time
+from array import array
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,8 +29,42 @@ class _Event(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Event).decode
 
-Seen = tuple[int, str, str]
-"""An output's offset, its number in the partition, and its id (which comes again where a send was put in again)."""
+
+class Seen:
+    """Outputs of one topic and partition as they came, in 24 bytes each: a trial may have millions."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.offsets, self.numbers, self._ids = array("q"), array("q"), array("q")
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.offsets)
+
+    def add(self, record: ConsumerRecord) -> None:
+        """Note an output: where it stands, its number in the partition, and its id (by its hash)."""
+        event = _decode(record.value)
+        self.offsets.append(record.offset)
+        self.numbers.append(int(event.sequence))
+        self._ids.append(hash(event.id))
+
+    def differs(self, other: "Seen") -> str:
+        """Say where others first differ from these; empty where they are the same."""
+        both = zip(self._each(), other._each(), strict=False)
+        at = next((n for n, (ours, theirs) in enumerate(both) if ours != theirs), min(len(self), len(other)))
+        if at == len(self) == len(other):
+            return ""
+        return f"first difference (offset, number, hash of its id) {self._at(at)} and {other._at(at)}"
+
+    def is_in_order(self) -> bool:
+        """Whether both offsets and numbers only grow."""
+        return all(a < b for each in (self.offsets, self.numbers) for a, b in itertools.pairwise(each))
+
+    def _each(self) -> "zip[tuple[int, int, int]]":
+        return zip(self.offsets, self.numbers, self._ids, strict=True)
+
+    def _at(self, n: int) -> list[tuple[int, int, int]]:
+        return list(itertools.islice(self._each(), n, n + 1))
 
 
 class Reader:
@@ -38,7 +73,7 @@ class Reader:
     def __init__(self, stage: Stage) -> None:
         """Take whose outputs to read."""
         self._stage, self._tps = stage, stage.tps(*OUTPUTS)
-        self._seen: dict[TopicPartition, list[Seen]] = {tp: [] for tp in self._tps}
+        self.seen: dict[TopicPartition, Seen] = {tp: Seen() for tp in self._tps}
         self._consumer: AIOKafkaConsumer = stage.settings.connection.consumer(
             isolation_level="read_committed",
             enable_auto_commit=False,
@@ -53,8 +88,7 @@ class Reader:
         await reader._consumer.start()
         try:
             reader._consumer.assign(reader._tps)
-            for tp in reader._tps:
-                reader._consumer.seek(tp, 0)
+            await reader._consumer.seek_to_beginning(*reader._tps)
             async with asyncio.TaskGroup() as group:
                 reading = group.create_task(reader._read())
                 yield reader
@@ -71,44 +105,50 @@ class Reader:
     @property
     def outputs(self) -> int:
         """How many outputs it has been given."""
-        return sum(map(len, self._seen.values()))
+        return sum(map(len, self.seen.values()))
 
     async def agrees(self, within_s: float) -> int:
         """Read on to the end, and hold it against a read of the topics anew; gives the number of outputs.
 
-        The workers must have ended.
+        The workers must have ended. `within_s` is for how long nothing may come.
         """
-        again = {tp: list(map(_seen, records)) for tp, records in (await self._stage.records(*OUTPUTS)).items()}
-        give_up_s = time.monotonic() + within_s
-        while any(len(self._seen[tp]) < len(again[tp]) for tp in self._tps) and time.monotonic() < give_up_s:
-            await asyncio.sleep(POLL_S)
+        async with Reader.open(self._stage) as again:
+            await again.come_to_end(within_s)
+        await self.come_to_end(within_s)
         assert self.outputs, "there was nothing to read"
         assert not (faults := self._faults(again)), "\n".join(faults)
         return self.outputs
 
-    def _faults(self, again: dict[TopicPartition, list[Seen]]) -> list[str]:
+    async def come_to_end(self, within_s: float) -> None:
+        """Wait until nothing is left to read, or nothing has come for so long."""
+        ends = await self._stage.ends(*OUTPUTS)
+        stood, until_s = -1, 0.0
+        while any([await self._consumer.position(tp) < ends[tp] for tp in self._tps]):
+            if self.outputs > stood:
+                stood, until_s = self.outputs, time.monotonic() + within_s
+            assert time.monotonic() < until_s, f"only {stood} outputs were read"
+            await asyncio.sleep(POLL_S)
+
+    def _faults(self, again: "Reader") -> list[str]:
         """Say where what was read live differs from what is read now, and which outputs came more than once."""
         faults: list[str] = []
-        for tp, seen in self._seen.items():
-            if seen != again[tp]:
-                at = next((n for n, (a, b) in enumerate(zip(seen, again[tp], strict=False)) if a != b), -1)
-                faults.append(
-                    f"{tp.topic}[{tp.partition}]: {len(seen)} outputs live, {len(again[tp])} now; first difference"
-                    f" {seen[at:][:1]} and {again[tp][at:][:1]}"
-                )
-            if any(a[0] >= b[0] or a[1] >= b[1] for a, b in itertools.pairwise(seen)):
+        for tp, seen in self.seen.items():
+            now = again.seen[tp]
+            if difference := seen.differs(now):
+                faults.append(f"{tp.topic}[{tp.partition}]: {len(seen)} outputs live, {len(now)} now; {difference}")
+            if not seen.is_in_order():
                 faults.append(f"{tp.topic}[{tp.partition}]: offsets or numbers not in order")
-        numbers = Counter((tp.partition, number) for tp, seen in self._seen.items() for _, number, _ in seen)
-        if twice := [number for number, count in numbers.items() if count > 1]:
-            faults.append(f"{len(twice)} outputs more than once, such as {twice[:SHOWN_MAX]}")
+        for partition in sorted({tp.partition for tp in self._tps}):
+            numbers = Counter(itertools.chain.from_iterable(self.seen[tp].numbers for tp in self._of(partition)))
+            if twice := [number for number, count in numbers.items() if count > 1]:
+                faults.append(f"{len(twice)} outputs of {partition} more than once, such as {twice[:SHOWN_MAX]}")
         return faults
+
+    def _of(self, partition: int) -> list[TopicPartition]:
+        return [tp for tp in self._tps if tp.partition == partition]
 
     async def _read(self) -> None:
         while True:
             for tp, records in (await self._consumer.getmany(timeout_ms=200)).items():
-                self._seen[tp] += map(_seen, records)
-
-
-def _seen(record: ConsumerRecord) -> Seen:
-    event = _decode(record.value)
-    return record.offset, event.sequence, event.id
+                for record in records:
+                    self.seen[tp].add(record)

@@ -36,13 +36,14 @@ class Asked(NamedTuple):
     """Begins of the names of the faults that count."""
 
 
+_ENDS_TRIED_AGAIN: Final = "EndTxn request held until tried again", "EndTxn answer held until tried again"
 _ASKED: Final = (
     Asked("kills of workers (SIGKILL)", 100, ("SIGKILL",)),
     *(Asked(f"deaths at {place}", 10, (f"death at {place}",)) for place in sorted(FAILPOINTS)),
     Asked("zombies", 10, ("SIGSTOP for two sessions",)),
     Asked("zombies fenced in a transaction of their own", 10, ("zombie fenced",)),
     Asked("restarts of brokers", 12, ("broker killed", "broker shut down", "broker away")),
-    Asked("ends of transactions held back", 50, ("EndTxn request held", "EndTxn answer held")),
+    Asked("ends of transactions held back until they were tried again", 50, _ENDS_TRIED_AGAIN),
 )
 _EVENTS: Final = 2_000_000
 _HISTORIES: Final = 20_000

@@ -19,7 +19,7 @@ from processor.embedded import EmbeddedKafka
 from processor.embedded.ports import HOST, PortChooser
 from processor.settings import Settings
 from processor.stream.engine import EXIT_FAILED
-from tests.chaos.harness import Stage, patience
+from tests.chaos.harness import Stage, Worker, patience
 from tests.chaos.proxy import Proxy, Side
 from tests.chaos.test_exactly_once import EVENTS, QUICK, START_S, drained, filled
 from tests.chaos.trial import IS_LONG, MINUTES, SEED, Trial, asked, rounds
@@ -44,10 +44,9 @@ class Held(NamedTuple):
     is_soon: bool = False
     """Whether it is delivered as soon as the client has turned away, not inside the next transaction."""
 
-    @property
-    def fault(self) -> str:
-        """What is done, in words: held until the client has turned away from it, or only late."""
-        return f"{self.api} {self.side} {'late' if self.end == 'late' else 'held'}"
+    def fault(self, end: End) -> str:
+        """What was done, in words, as the client has ended it."""
+        return f"{self.api} {self.side} {'late' if end == 'late' else f'held until {end}'}"
 
 
 SHORT: Final = [
@@ -113,15 +112,16 @@ class Supervised:
         """Start it."""
         self._stage, self._proxy, self._chance = stage, proxy, chance
         self.ends = 0
-        self._pace: dict[str, Any] = {}
         self._start()
 
     def _start(self, instance_id: str = "a") -> None:
-        self.worker = self._stage.worker(instance_id, bootstrap_servers=self._proxy.address, **self._pace)
+        self.worker = self._stage.worker(instance_id, bootstrap_servers=self._proxy.address)
 
-    def hasten(self) -> None:
-        """Have the next worker go through what is left of the backlog quickly."""
-        self._pace = QUICK
+    async def replaced(self) -> Worker:
+        """Kill it, and give the one that does the rest: quick, by the broker itself, and with time enough for it."""
+        self.worker.kill()
+        await self._stage.evict(self.worker)
+        return self._stage.worker("last", **QUICK, transaction_timeout_ms=60_000)
 
     async def look(self) -> None:
         """Start it again if it has ended; by another name as often as by the same one."""
@@ -164,15 +164,12 @@ async def test_a_transaction_of_unknown_outcome_is_neither_lost_nor_doubled(
             is_enough = trial.faults.total() >= len(SHORT) and ends_held(trial) >= asked(50)
             if is_enough and (time.monotonic() >= until_s or await stage.lag() <= EVENTS // 4):
                 break
-            await held_back(proxy, supervised, held, chance)
-            trial.faults[held.fault] += 1
+            trial.faults[held.fault(await held_back(proxy, supervised, held, chance))] += 1
             await supervised.until_moved()
-        supervised.hasten()
         last = Held("EndTxn", chance.choice(SIDES), "given up")
-        await held_back(proxy, supervised, last, chance)
-        trial.faults[last.fault] += 1
+        trial.faults[last.fault(await held_back(proxy, supervised, last, chance))] += 1
         await supervised.until_moved()
-        rest = await drained(stage, supervised.worker)
+        rest = await drained(stage, await supervised.replaced())
         verdict = await verify(stage.settings)
     trial.notes += [f"{supervised.ends} workers could not go on", rest]
     trial.judge(verdict)
@@ -196,44 +193,49 @@ async def test_a_late_copy_of_an_end_commits_nothing_of_a_transaction_whose_work
         await supervised.until_set("the next one has its records", offsets.caught)
         copy.deliver()
         await asyncio.sleep(0.5)  # who sent it has gone, so no answer says when it was heard
-        supervised.worker.kill()
-        await stage.evict(supervised.worker)
-        await drained(stage, stage.worker("last", **QUICK))
+        await drained(stage, await supervised.replaced())
         verdict = await verify(stage.settings)
     assert supervised.ends == 0
     assert verdict.is_clean, verdict
 
 
 def ends_held(trial: Trial) -> int:
-    """Count the ends of transactions, asked for or answered, that were kept back until the client turned away."""
-    return sum(trial.faults[Held("EndTxn", side, "tried again").fault] for side in SIDES)
+    """Count the ends of transactions, asked for or answered, that were kept back until the client tried again."""
+    return sum(trial.faults[f"EndTxn {side} held until tried again"] for side in SIDES)
 
 
 def drawn(chance: random.Random) -> Iterator[Held]:
     """Draw what is to be held, for ever; the end of a transaction most often."""
     while True:
         api = chance.choice(("EndTxn", "EndTxn", "EndTxn", "AddOffsetsToTxn", "TxnOffsetCommit", "Produce"))
-        end: End = chance.choice(("given up", "tried again", "tried again", "late"))
+        end: End = chance.choice(("given up", "tried again", "tried again", "tried again", "late"))
         yield Held(api, chance.choice(SIDES), end, is_soon=chance.random() < 0.2)
 
 
-async def held_back(proxy: Proxy, supervised: Supervised, held: Held, chance: random.Random) -> None:
-    """Keep one request or answer back, and deliver it when the client has long gone on to something else."""
+async def held_back(proxy: Proxy, supervised: Supervised, held: Held, chance: random.Random) -> End:
+    """Keep one request or answer back, and deliver it when the client has long gone on to something else.
+
+    Tells what the client did meanwhile: one that is to try again, and is too slow for that, has given up.
+    """
     hold = proxy.hold(held.api, held.side)
     await supervised.until_set(f"a worker comes to {held.api}", hold.caught)
     if held.end == "late":
         await asyncio.sleep(chance.uniform(0.1, DEADLINE_S / 4))
         hold.deliver()
-        return
-    again = proxy.passing(held.api, "answer")
+        return "late"
+    again, ends = proxy.passing(held.api, "answer"), supervised.ends
     if held.end == "tried again":
         hold.tear()
+        await supervised.until_set(f"{held.api} is tried again", again)
     else:
         assert await supervised.worker.ended(DEADLINE_S + 5 * patience()) == EXIT_FAILED
+        await supervised.look()
+    end: End = "tried again" if supervised.ends == ends else "given up"
     if not held.is_soon:  # inside the next transaction, where it might do harm
-        await supervised.until_set(f"{held.api} is tried again", again)
+        await supervised.until_set(f"{held.api} is answered", again)
         await supervised.until_set("the next transaction has records", proxy.passing("Produce", "answer"))
     hold.deliver()
+    return end
 
 
 async def test_a_network_that_is_slow_silent_or_torn_loses_nothing_and_doubles_nothing(
@@ -262,12 +264,11 @@ async def test_a_network_that_is_slow_silent_or_torn_loses_nothing_and_doubles_n
             if IS_LONG and chance.random() < 0.5:
                 trial.faults["half-open connection"] += proxy.half_open()
         await supervised.until_moved()
-        supervised.hasten()
         # where nothing comes back to the coordinator's client, only the deadline of the transaction ends the worker
         trial.faults["half-open connection"] += proxy.half_open("EndTxn")
         assert await supervised.worker.ended(DEADLINE_S + 5 * patience()) == EXIT_FAILED
         await supervised.until_moved()
-        rest = await drained(stage, supervised.worker)
+        rest = await drained(stage, await supervised.replaced())
         verdict = await verify(stage.settings)
     trial.notes += [f"{supervised.ends} workers could not go on", rest]
     trial.judge(verdict)

@@ -80,7 +80,7 @@ async def test_an_output_whose_topic_is_deleted_is_not_committed_past(
     """It is deleted under a worker that is at work but has written nothing yet: what was in it would be lost."""
     async with Stage.open(settings, tmp_path) as stage, operator(stage.settings) as admin:
         worker = stage.worker("w", **TRIES)
-        await stage.until("it is at work", lambda: any("stream.restored" in it for it in worker.lines()), START_S)
+        await stage.until("it is at work", lambda: worker.says("stream.restored"), START_S)
         await admin.delete_topics([stage.names[OUTPUT]])
         await filled(stage, EVENTS, is_read=False)  # nobody can read on where a topic is another one
         assert await worker.ended(START_S) == EXIT_FAILED, worker.told()

@@ -6,6 +6,7 @@ What a producer has aborted was never said; what is from the future harms only i
 import json
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from processor.settings import Settings
 from tests.chaos.backlog import HOUR_MS, Wanted, backlog
 from tests.chaos.harness import Stage
 from tests.chaos.reader import Reader
-from tests.chaos.test_exactly_once import CONTACTS, QUICK, START_S, drained
+from tests.chaos.test_exactly_once import CONTACTS, QUICK, START_S, drained, has_partitions
 from tests.chaos.trial import SEED, Trial, size
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(0)]
@@ -59,6 +60,8 @@ async def test_what_producers_abort_and_what_is_of_the_year_2099_changes_nothing
             await stage.write(platform, part)
             await platform.commit_transaction()
             if begin // PART % 40 == 39:
+                await stage.until("it has partitions", partial(has_partitions, stage, worker), START_S)
+                await stage.until_moved(within_s=START_S)
                 worker.kill()
                 await stage.evict(worker)
                 trial.faults["SIGKILL"] += 1

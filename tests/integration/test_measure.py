@@ -35,7 +35,7 @@ def settings(kafka: Kafka, topic_prefix: str) -> Settings:
 async def at_work(stage: Stage, ops_address: str = "") -> Worker:
     """Start a worker and wait until it has its partitions."""
     worker = stage.worker("w", ops_address=ops_address)
-    await stage.until("it is restored", lambda: any("stream.restored" in line for line in worker.lines()), 90)
+    await stage.until("it is restored", lambda: worker.says("stream.restored"), 90)
     return worker
 
 

@@ -25,7 +25,7 @@ TIMED = ("window-opened", "send-accepted", "send-rejected")
 
 async def at_work(stage: Stage) -> None:
     worker = stage.worker("w")
-    await stage.until("it is restored", lambda: any("stream.restored" in line for line in worker.lines()), 90)
+    await stage.until("it is restored", lambda: worker.says("stream.restored"), 90)
 
 
 async def filled(stage: Stage) -> int:

@@ -227,7 +227,7 @@ async def test_a_worker_to_which_nothing_comes_of_what_is_there_ends_itself_too(
         await stage.preload(some(200))
         worker = stage.worker("w", command=command(DEAF))
         assert await worker.ended(READY_S) == EXIT_STUCK, worker.told()
-    assert any("worker.stuck" in line for line in worker.lines()), worker.told()
+    assert worker.says("worker.stuck"), worker.told()
 
 
 @pytest.mark.parametrize("clock", ["event", "live"])
@@ -250,7 +250,7 @@ async def test_a_worker_waits_for_as_long_as_a_producer_keeps_its_transaction_op
         finally:
             await platform.stop()
         await stage.until_consumed(READY_S)
-    assert any("stream.input-transaction-open" in line for line in worker.lines()), worker.told()
+    assert worker.says("stream.input-transaction-open"), worker.told()
 
 
 @pytest.mark.parametrize("membership", ["dynamic", "static"])
@@ -269,7 +269,7 @@ async def test_of_two_workers_with_one_name_the_first_ends_and_says_so(
             await stage.preload(some(20, seed=12))
             await asyncio.sleep(0.2)
         assert first.code == EXIT_FAILED, first.told()
-        assert any("instance id same is in use elsewhere" in line for line in first.lines()), first.told()
+        assert first.says("instance id same is in use elsewhere"), first.told()
 
 
 @pytest.mark.parametrize("membership", ["dynamic", "static"])

@@ -423,7 +423,7 @@ async def test_gaps_that_transactions_leave_in_the_inputs_are_read_over(settings
         verdict = await verify(settings)
         assert verdict.is_clean, verdict
         assert verdict.counts.records == 24 * 2 * PARTITIONS
-        assert not any("position-jumped" in line for line in worker.lines())
+        assert not worker.says("position-jumped")
 
 
 # ------------------------------------------------------------------------------------------------ restarts, rebalances
@@ -466,7 +466,7 @@ async def test_a_window_ends_by_the_wall_clock_when_nobody_writes_and_never_earl
     """W4 E1"""
     async with Stage.open(settings, tmp_path) as stage:
         worker = stage.worker("w", clock="live", expiring_before="3s")
-        await stage.until("it has its partitions", lambda: any("restored" in line for line in worker.lines()), READY_S)
+        await stage.until("it has its partitions", lambda: worker.says("restored"), READY_S)
         ends_at_ms = now_ms() + 6000
         contact = contact_on(1)
         await stage.preload([said("inbound", contact, ends_at_ms - 24 * HOUR_MS, "m1", 1)])

@@ -29,7 +29,7 @@ FAULTS = {
     "zombies": "SIGSTOP for two sessions",
     "zombies fenced in a transaction of their own": "zombie fenced",
     "restarts of brokers": "broker killed and restarted",
-    "ends of transactions held back": "EndTxn answer held",
+    "ends of transactions held back until they were tried again": "EndTxn answer held until tried again",
 }
 
 
@@ -62,7 +62,7 @@ def test_the_proof_asks_for_what_was_promised() -> None:
         "zombies": 10,
         "zombies fenced in a transaction of their own": 10,
         "restarts of brokers": 12,
-        "ends of transactions held back": 50,
+        "ends of transactions held back until they were tried again": 50,
         "events": 2_000_000,
         "simulated histories": 20_000,
     }

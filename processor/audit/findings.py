@@ -36,6 +36,15 @@ class Written(NamedTuple):
         return (self.key or b"").decode("utf-8", "replace")
 
 
+class Committed(NamedTuple):
+    """What a group has committed of a partition."""
+
+    inbound: int
+    outbound: int
+    sequence: int
+    """The number of the last output or state."""
+
+
 class Found(NamedTuple):
     """What was read of one partition: the inputs up to the committed offsets, all else to its end.
 
@@ -56,6 +65,8 @@ class Found(NamedTuple):
     moved: Mapping[str, AbstractSet[str]] = MappingProxyType({})
     """By state topic, the keys of which more was written than belongs to these inputs: compaction may have taken what
     was known of them then."""
+    committed: Committed | None = None
+    """What is committed where nothing is written any more; None where it is not known."""
 
     def is_later(self, sequence: str) -> bool:
         """Whether a number is of what was written after these inputs."""
@@ -84,6 +95,17 @@ class Kind(StrEnum):
     WRONG_STATE = "wrong-state"
 
 
+class Place(NamedTuple):
+    """Where a record lies; the topic is named as in the contract."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
 class Fault(NamedTuple):
     """One thing that is wrong; as text, one line."""
 
@@ -95,6 +117,8 @@ class Fault(NamedTuple):
     subject: str
     """The event's id, the state's key, or the place of the record that could not be read."""
     details: str = ""
+    cause: Place | None = None
+    """Of an event that is lost, the input that it must come of."""
 
     def __str__(self) -> str:
         place = f"{self.topic}[{self.partition}]" + ("" if self.offset is None else f"@{self.offset}")

@@ -49,14 +49,22 @@ class Output(NamedTuple):
     event: dict[str, Any]
 
 
-class Due(NamedTuple):
-    """An event that must be seen, and the round of the schedule that has to tell of it.
+class Cause(NamedTuple):
+    """The input of which something must come: the send; for a window, what opened it or gave it its end."""
 
-    None: there is no schedule, or no round of it was at work then.
+    topic: str
+    offset: int
+
+
+class Due(NamedTuple):
+    """An event that must be seen, the round of the schedule that has to tell of it, and the input that it comes of.
+
+    No round: there is no schedule, or no round of it was at work then.
     """
 
     output: Output
     round: Round | None
+    cause: Cause
 
 
 class DeadLetter(NamedTuple):
@@ -151,9 +159,8 @@ def calm_collector() -> Iterator[None]:
 
 
 class _Readable(NamedTuple):
-    """An event, where it lies, and when the broker took it (None: the topic does not say)."""
+    """An event, and when the broker took it (None: the topic does not say)."""
 
-    offset: int
     appended_ms: int | None
     event: Event
 
@@ -172,7 +179,7 @@ class _Queue:
     def head_before(self, offset: int | None) -> _Readable | None:
         """Give the next one, if it lies before an offset; None stands for the topic's end."""
         head = self.head
-        return head if head is not None and (offset is None or head.offset < offset) else None
+        return head if head is not None and (offset is None or head.event.offset < offset) else None
 
     def take(self) -> None:
         self.head = next(self._records, None)
@@ -234,7 +241,7 @@ class Fold:
             if isinstance(event, str):
                 self._dead_letters[kind].append(DeadLetter(_TOPICS[kind], record.offset, event))
             else:
-                yield _Readable(record.offset, record.appended_ms, event)
+                yield _Readable(record.appended_ms, event)
 
     def _all(self) -> Iterator[Due]:
         if self._schedule is not None:
@@ -251,8 +258,8 @@ class Fold:
         if outputs:
             self._partition.outputs = []
             self._count += len(outputs)
-            for output in outputs:
-                yield Due(output, round_)
+            for output, cause in outputs:
+                yield Due(output, round_, cause)
 
     def _take_until(
         self, ends: tuple[int, int] | None, round_: Round | None = None
@@ -366,7 +373,7 @@ def _may_pass_over(record: _Readable, round_: Round) -> bool:
 
 
 def _place(record: _Readable) -> str:
-    return f"{_TOPICS[record.event.topic_kind]}@{record.offset} ({rfc3339(record.event.time_ms)})"
+    return f"{_TOPICS[record.event.topic_kind]}@{record.event.offset} ({rfc3339(record.event.time_ms)})"
 
 
 @dataclass(slots=True)
@@ -375,6 +382,8 @@ class _Window:
 
     opened_at: int
     expires_at: int
+    extended_by: int
+    """Offset of the inbound message that opened it, or moved its end last."""
     last_inbound_at: int
     last_answer_at: int | None
     closed_at: int | None = None
@@ -451,7 +460,7 @@ class _Partition:
         self.windows: dict[str, _Window] = {}
         self.consents: dict[str, dict[str, _Consent | None]] = {}
         self.calendar = _Calendar()
-        self.outputs: list[Output] = []
+        self.outputs: list[tuple[Output, Cause]] = []
         self.counts = Counts()
 
     def knowledge(self) -> Knowledge:
@@ -569,14 +578,15 @@ class _Partition:
         window = self.windows.get(key)
         if window is not None and window.closed_at is None:  # W3
             window.last_inbound_at = max(window.last_inbound_at, t)
-            window.expires_at = max(window.expires_at, expires_at)
+            if expires_at > window.expires_at:
+                window.expires_at, window.extended_by = expires_at, event.offset
             self.plan(key, self.clock)
             return
         if window is not None and t <= window.last_inbound_at:  # W10 W11: nothing new
             self.counts.not_newer += 1
             return
         last_answer_at = None if window is None else window.last_answer_at
-        window = self.windows[key] = _Window(t, expires_at, t, last_answer_at)
+        window = self.windows[key] = _Window(t, expires_at, event.offset, t, last_answer_at)
         self.plan(key, self.clock)
         self.emit_opened(key, window, event)
         # E1a: of the thresholds that are past already, the smallest one warns at once.
@@ -661,6 +671,7 @@ class _Partition:
                 "expires_at": rfc3339(window.expires_at),
                 "cause": {"id": event.body["id"], "type": event.body["type"]},
             },
+            _cause(event),
         )
 
     def emit_expiring(self, key: str, window: _Window, threshold_ms: int, remaining_ms: int) -> None:
@@ -680,6 +691,7 @@ class _Partition:
                 "unanswered": window.unanswered,
                 "last_inbound_at": rfc3339(window.last_inbound_at),
             },
+            _cause_of_end(window),
         )
 
     def emit_closed(self, key: str, window: _Window) -> None:
@@ -695,6 +707,7 @@ class _Partition:
                 "reason": "expired",
                 "unanswered": window.unanswered,
             },
+            _cause_of_end(window),
         )
 
     def emit_accepted(self, event: Event, window: _Window | None, overlooked: _Refusal | None) -> None:
@@ -722,6 +735,7 @@ class _Partition:
             event.key,
             event.time_ms,
             content,
+            _cause(event),
         )
 
     def emit_rejected(self, event: Event, intent: str, refusal: _Refusal) -> None:
@@ -745,9 +759,18 @@ class _Partition:
                 "remedy": refusal.remedy,
                 "window": None if window is None else _last_known(window, event.time_ms),
             },
+            _cause(event),
         )
 
-    def emit(self, topic_and_type: tuple[str, str], id_: str, key: str, time_ms: int, content: dict[str, Any]) -> None:
+    def emit(
+        self,
+        topic_and_type: tuple[str, str],
+        id_: str,
+        key: str,
+        time_ms: int,
+        content: dict[str, Any],
+        cause: Cause,
+    ) -> None:
         effects_from_ms = self.policy.effects_from_ms
         if effects_from_ms is not None and time_ms < effects_from_ms:
             return
@@ -765,7 +788,15 @@ class _Partition:
                 **content,
             },
         }
-        self.outputs.append(Output(topic, id_, key, event))
+        self.outputs.append((Output(topic, id_, key, event), cause))
+
+
+def _cause(event: Event) -> Cause:
+    return Cause(_TOPICS[event.topic_kind], event.offset)
+
+
+def _cause_of_end(window: _Window) -> Cause:
+    return Cause(_TOPICS["inbound"], window.extended_by)
 
 
 def _channel(key: str) -> str:

@@ -13,6 +13,7 @@ from processor.audit.findings import (
     Fault,
     Found,
     Kind,
+    Place,
     Terms,
     Written,
     differences,
@@ -161,11 +162,19 @@ class Outputs:
                 told = each.round
             if each.event is not None:
                 yield from self._match(each)
+        yield from self._beyond_committed(before)
         consents = _Topic("consent-state", self._found, self._terms)
         for _ in consents.with_rounds():  # they bear no number
             yield from _told_along([consents])
         yield from _told_along([*topics, consents])
         yield from self._faults_of_the_rest()
+
+    def _beyond_committed(self, last: _Numbered) -> Iterator[Fault]:
+        """Look whether the largest number is committed: what is not would be given once more."""
+        committed = self._found.committed
+        if committed is not None and last.sequence and int(last.sequence) > committed.sequence:
+            details = f"committed is {committed.sequence:020}"
+            yield self._fault(Kind.UNEXPECTED, last, f"sequence {last.sequence}", details)
 
     def _numbered_topics(self) -> list[_Topic]:
         return [_Topic(name, self._found, self._terms) for name in (*OUTPUTS, "window-state")]
@@ -210,15 +219,10 @@ class Outputs:
 
     def _faults_of_the_rest(self) -> Iterator[Fault]:
         """Tell what was not found, to the very end, and what was and is not due."""
-        for (topic, id_, _), places in self._missing.items():
-            for _ in places:
-                yield self._lost(topic, id_)
-        self._missing.clear()
+        yield from self._lost()
         for place, due in self._due:
             yield from self._fall_due(place, due)
-            for topic, id_, _ in self._missing:
-                yield self._lost(topic, id_)
-            self._missing.clear()
+            yield from self._lost()
         if not self._strange:
             return
         times = Counter(each.what for topic in self._numbered_topics() for each in topic if each.what in self._strange)
@@ -229,8 +233,14 @@ class Outputs:
                     kind = Kind.EARLY
                 yield self._fault(kind, output, output.id)
 
-    def _lost(self, topic: str, id_: str) -> Fault:
-        return Fault(Kind.LOST, topic, self._found.partition, None, id_)
+    def _lost(self) -> Iterator[Fault]:
+        """Tell of all that is missing so far, and let go of it."""
+        partition = self._found.partition
+        for (topic, id_, _), waiting in self._missing.items():
+            for _, due in waiting:
+                cause = Place(due.cause.topic, partition, due.cause.offset)
+                yield Fault(Kind.LOST, topic, partition, None, id_, f"must come of {cause}", cause)
+        self._missing.clear()
 
     def _fault(self, kind: Kind, output: _Numbered, subject: str, details: str = "") -> Fault:
         return Fault(kind, output.topic, self._found.partition, output.offset, subject, details)

@@ -6,6 +6,7 @@
 3. Inputs are read up to the offsets, the rest up to these ends, committed records only. A transaction that is open is
    waited for.
 4. The offsets are asked for again. Where they have moved, a worker is at work, and what it wrote since is left out.
+   Where they have not, nothing may tell of more than is committed.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from typing import Final, NamedTuple
 from aiokafka import ConsumerRecord, TopicPartition
 
 from processor import topics
-from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Terms, Written
+from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Committed, Found, Terms, Written
 from processor.audit.model import Fold
 from processor.audit.policy import ModelPolicy
 from processor.audit.records import Digest, NotKept, Record
@@ -202,7 +203,10 @@ class _Reader:
                 schedule=schedule,
             )
             found = Found(partition, records, written, cut.sequence if is_moving else None, schedule)
-            if is_moving:
+            if not is_moving:
+                inbound, outbound = cut.offsets
+                found = found._replace(committed=Committed(inbound, outbound, cut.sequence))
+            else:
                 found = await asyncio.to_thread(until_cut, found, cut.end, await self._states_since(partition, ends))
             await asyncio.to_thread(verdict.add, found, fold, self._terms)  # minutes, for millions of records
         verdict.not_consumed += lag

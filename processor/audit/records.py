@@ -109,6 +109,7 @@ class Event(NamedTuple):
     time_ms: int
     body: dict[str, Any]
     at_ms: int
+    offset: int
 
 
 def read(record: Record, policy: ModelPolicy, partitions: int) -> Event | str:
@@ -137,10 +138,11 @@ def read(record: Record, policy: ModelPolicy, partitions: int) -> Event | str:
             return "wrong-partition"
     at_ms = max(min(time_ms, record.timestamp_ms), 0)
     if time_ms - record.timestamp_ms <= SKEW_MS:
-        return Event(record.topic_kind, sort, key, at_ms, body, at_ms)
+        return Event(record.topic_kind, sort, key, at_ms, body, at_ms, record.offset)
     if sort != "consent":
         return "future-time"
-    return Event(record.topic_kind, sort, key, 0, body, at_ms if record.timestamp_ms >= 0 else time_ms)
+    at_ms = at_ms if record.timestamp_ms >= 0 else time_ms
+    return Event(record.topic_kind, sort, key, 0, body, at_ms, record.offset)
 
 
 def _size(record: Record) -> int:

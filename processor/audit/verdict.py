@@ -5,7 +5,7 @@ doubled or unexpected. Nothing here shares code with the worker, and nothing ask
 partition must know of its contacts, the places of its dead letters, and what is wrong.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -77,6 +77,7 @@ def compare(found: Found, fold: Fold, terms: Terms) -> Iterator[Fault]:
     yield from Outputs(found, fold, terms).faults()
     known = fold.knowledge
     yield from _accounting_faults(found, known.counts)
+    yield from _uncommitted_faults(found)
     if found.schedule is not None:
         yield from _breach_faults(found.partition, known)
     for topic, states in zip(STATES, (known.windows, known.consents), strict=True):
@@ -90,6 +91,20 @@ def _accounting_faults(found: Found, counts: Counts) -> Iterator[Fault]:
     if read != counts.records:
         details = f"{read:,} records were read, {counts.applied:,} applied, {counts.dead_letters:,} dead letters"
         yield Fault(Kind.LOST, INPUTS[0], found.partition, None, "the inputs", details)
+
+
+def _uncommitted_faults(found: Found) -> Iterator[Fault]:
+    """Look whether the inputs that the last round took are committed: what is not would be taken once more."""
+    if found.committed is None or found.schedule is None:
+        return
+    committed = found.committed.inbound, found.committed.outbound
+    for witness in deque(found.schedule.witnesses, maxlen=1):
+        taken = witness.round.inbound_to, witness.round.outbound_to
+        for name, to, offset in zip(INPUTS, taken, committed, strict=True):
+            if to > offset:
+                details = f"took {name} up to {to}, committed is {offset}"
+                subject = f"round {witness.round}"
+                yield Fault(Kind.UNEXPECTED, witness.topic, found.partition, witness.offset, subject, details)
 
 
 def _breach_faults(partition: int, known: Knowledge) -> Iterator[Fault]:

@@ -53,6 +53,9 @@ def verify(
     about a tenth (where TMPDIR says: a worker's container has no room for it); memory grows with its contacts, its dead
     letters (the place of each) and what is wrong, not with its records nor with the time that they are of.
 
+    Of an event that is lost the input is named that it must come of: the send, or what opened its window or moved the
+    window's end last. With --json that is `cause` of an example (topic, partition, offset); null for other faults.
+
     Examples:
         janela verify
         janela verify --partition 0 --partition 7 --examples 20
@@ -128,7 +131,7 @@ def _print_json(verdict: "Verdict") -> None:
         "not_consumed": verdict.not_consumed,
         "due": {"outputs": verdict.outputs, "windows": verdict.windows, "consents": verdict.consents},
         "faults": dict(verdict.faults),
-        "examples": [fault._asdict() for fault in verdict.examples],
+        "examples": [{**fault._asdict(), "cause": fault.cause and fault.cause._asdict()} for fault in verdict.examples],
     }
     print(json.dumps(answer, indent=2))
 

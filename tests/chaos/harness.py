@@ -134,6 +134,8 @@ class Stage:
         self.settings, self.folder = settings, folder
         self.names = topics.names(settings)
         self.workers: list[Worker] = []
+        self.events_put = 0
+        """How many records it has put on the inputs to stay."""
         self.reader: Reader | None = None
         """Reads the outputs along, where a trial has asked for it."""
         self.beside = AsyncExitStack()
@@ -213,8 +215,10 @@ class Stage:
         producer: AIOKafkaProducer,
         records: Iterable[Wanted],
         timestamp_ms: Callable[[Wanted], int | None] = lambda _: None,
+        *,
+        is_aborted: bool = False,
     ) -> None:
-        """Put records on the input topics by this producer; see `preload`."""
+        """Put records on the input topics by this producer; see `preload`. Those that it is to abort do not count."""
         builders: dict[TopicPartition, Any] = {}
         for wanted in records:
             tp = TopicPartition(self.names[INPUTS[wanted.kind]], wanted.partition)
@@ -225,6 +229,7 @@ class Stage:
                 await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
                 builder = builders[tp] = producer.create_batch()
                 assert builder.append(**fields) is not None
+            self.events_put += not is_aborted
         for tp, builder in builders.items():
             await (await producer.send_batch(builder, tp.topic, partition=tp.partition))
 

@@ -6,7 +6,6 @@ never ran.
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -47,6 +46,7 @@ _ASKED: Final = (
 )
 _EVENTS: Final = 2_000_000
 _HISTORIES: Final = 20_000
+_WRONG: Final = ("lost", "doubled", "wrong")
 
 
 def page(run: Entry, simulation: Entry | None) -> str:
@@ -60,7 +60,8 @@ def page(run: Entry, simulation: Entry | None) -> str:
         "## What was asked, and what was reached\n",
         _table(("", "asked", "reached"), _reached(trials, simulation)),
         "## By fault\n",
-        _table(("fault", "count", "in trials that came out"), _by_fault(trials)),
+        "Events, and what was wrong with them, are of all trials with that fault; a trial may be in many rows.\n",
+        _table(("fault", "count", "events", "lost", "doubled", "wrong", "in trials that came out"), _by_fault(trials)),
         "## By trial\n",
         _table(("trial", "faults", "events", "outputs", "lost", "doubled", "wrong", "s"), map(_row, trials)),
         f"Events in all: {sum(trial['events'] for trial in trials):,}.\n",
@@ -88,23 +89,24 @@ _SIMULATED: Final = """\
 
 
 def _by_fault(trials: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
-    counts: Counter[str] = Counter()
-    clean: dict[str, set[bool]] = {}
-    for trial in filter(is_ours, trials):
-        for fault, count in trial["faults"].items():
-            counts[fault] += count
-            clean.setdefault(fault, set()).add(is_clean(trial))
-    for fault, count in sorted(counts.items()):
-        yield fault, f"{count:,}", "clean" if clean[fault] == {True} else "**not clean**"
+    ours = list(filter(is_ours, trials))
+    for fault in sorted({fault for trial in ours for fault in trial["faults"]}):
+        befallen = [trial for trial in ours if trial["faults"].get(fault)]
+        count, events = sum(trial["faults"][fault] for trial in befallen), sum(trial["events"] for trial in befallen)
+        wrong = [_wrong(sum(trial[what] for trial in befallen)) for what in _WRONG]
+        yield fault, f"{count:,}", f"{events:,}", *wrong, "clean" if all(map(is_clean, befallen)) else "**not clean**"
 
 
 def _reached(trials: Sequence[Entry], simulation: Entry | None) -> Iterator[tuple[str, ...]]:
     """Say of each thing how much of it there was; trials of which something came out wrong count too, and are told."""
     for what, asked, reached in reached_of(trials, simulation):
         yield what, f"{asked:,}", f"{reached:,}" if reached >= asked else f"**{reached:,}**"
-    wrong = [sum(trial[each] for trial in trials if trial["is_judged"]) for each in ("lost", "doubled", "wrong")]
-    for what, count in zip(("lost", "doubled", "wrong"), wrong, strict=True):
-        yield f"events {what}", "0", f"**{count:,}**" if count else "0"
+    for what in _WRONG:
+        yield f"events {what}", "0", _wrong(sum(trial[what] for trial in trials if trial["is_judged"]))
+
+
+def _wrong(count: int) -> str:
+    return f"**{count:,}**" if count else "0"
 
 
 def reached_of(trials: Sequence[Entry], simulation: Entry | None) -> Iterator[tuple[str, int, int]]:
@@ -133,7 +135,7 @@ def _row(trial: Entry) -> tuple[str, ...]:
     faults = f"{sum(trial['faults'].values()):,}"
     found = trial if is_ours(trial) else trial["figures"]
     judged = [f"{found[each]:,}" if each in found else "" for each in ("events", "outputs")]
-    wrong = [f"{found[each]:,}" if each in found else "" for each in ("lost", "doubled", "wrong")]
+    wrong = [f"{found[each]:,}" if each in found else "" for each in _WRONG]
     return name, faults, *judged, *(wrong if trial["passed"] else ["**failed**"] * 3), f"{trial['seconds']:.0f}"
 
 

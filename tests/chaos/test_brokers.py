@@ -87,7 +87,7 @@ class Service:
             trial.notes.append(f"at work again within {max(service._recovered_s):.1f} s")
             trial.notes.append(await drained(stage, stage.worker("last", **QUICK)))
             verdict = await verify(stage.settings)
-        trial.judge(verdict)
+        trial.judge(verdict, stage.events_put)
 
     async def under_load(self) -> None:
         """See to it that a worker is inside a transaction."""

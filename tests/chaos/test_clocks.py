@@ -87,7 +87,7 @@ async def test_by_the_time_of_events_no_wall_clock_changes_what_comes_out(
         worker.kill()
         await stage.evict(worker)
         trial.notes.append(await drained(stage, stage.worker("last", **QUICK, command=clock.command)))
-        trial.judge(await verify(stage.settings))
+        trial.judge(await verify(stage.settings), stage.events_put)
 
 
 async def test_timers_go_by_the_brokers_time_whatever_the_clock_of_the_workers_machine_says(
@@ -126,7 +126,7 @@ async def test_timers_go_by_the_brokers_time_whatever_the_clock_of_the_workers_m
             trial.faults[f"wall clock an hour {'ahead' if off_s > 0 else 'behind'}"] += 1
             trial.faults["wall clock stepped"] += 4
         trial.notes.append(f"{await reader.agrees(START_S)} outputs read live")
-        trial.judge(await verify(stage.settings))
+        trial.judge(await verify(stage.settings), stage.events_put)
 
 
 def now_ms() -> int:

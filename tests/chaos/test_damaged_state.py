@@ -50,7 +50,7 @@ async def test_a_damaged_byte_or_an_unknown_version_in_the_state_is_refused_by_i
             trial.faults[f"{damage} of {topic} damaged"] += 1
         rest = await drained(stage, stage.worker("last", **QUICK))
         trial.notes.append(rest)
-        trial.judge(await verify(stage.settings))
+        trial.judge(await verify(stage.settings), stage.events_put)
 
 
 Place = tuple[TopicPartition, bytes]

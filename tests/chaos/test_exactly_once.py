@@ -100,7 +100,7 @@ async def test_ten_kills_on_the_way_lose_nothing_and_double_nothing(
         verdict = await verify(stage.settings)
     trial.faults |= {"SIGKILL": kills}
     trial.notes += [f"{in_transaction} inside a transaction", rest]
-    trial.judge(verdict)
+    trial.judge(verdict, stage.events_put)
 
 
 async def test_two_workers_change_places_under_rebalances_stops_and_kills(
@@ -141,7 +141,7 @@ async def test_two_workers_change_places_under_rebalances_stops_and_kills(
     trial.faults |= {"SIGKILL": times, "SIGTERM": times + 1}
     trial.figures["replaced_s"] = [round(seconds, 1) for seconds in replaced_s]
     trial.notes += [f"zombies: {dict(Counter(zombies))}", rest]
-    trial.judge(verdict)
+    trial.judge(verdict, stage.events_put)
     assert fenced >= asked(10), "what a zombie had open was not refused"
     assert max(replaced_s) < SESSION_S + 3 * patience()
 

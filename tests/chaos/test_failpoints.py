@@ -55,7 +55,7 @@ async def test_a_worker_that_dies_at_any_step_loses_nothing_and_doubles_nothing(
         rest = await drained(stage, stage.worker("last", **QUICK))
         verdict = await verify(stage.settings)
     trial.notes.append(rest)
-    trial.judge(verdict)
+    trial.judge(verdict, stage.events_put)
 
 
 async def test_a_worker_that_dies_anywhere_in_a_long_restore_loses_nothing_and_doubles_nothing(
@@ -84,7 +84,7 @@ async def test_a_worker_that_dies_anywhere_in_a_long_restore_loses_nothing_and_d
         rest = await drained(stage, stage.worker("last", **QUICK))
         verdict = await verify(stage.settings)
     trial.notes.append(rest)
-    trial.judge(verdict)
+    trial.judge(verdict, stage.events_put)
 
 
 async def died(stage: Stage, worker: Worker, place: str) -> None:

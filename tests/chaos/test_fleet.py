@@ -114,7 +114,7 @@ async def test_kills_of_one_of_three_and_bursts_of_kills_lose_nothing_and_double
             await stage.until_moved(within_s=START_S)
             await fleet.burst(chance.randint(3, 8))
         trial.notes.append(await fleet.drained())
-        trial.judge(await verify(stage.settings))
+        trial.judge(await verify(stage.settings), stage.events_put)
 
 
 async def test_kills_under_a_large_backlog_and_large_batches_lose_nothing_and_double_nothing(
@@ -136,7 +136,7 @@ async def test_kills_under_a_large_backlog_and_large_batches_lose_nothing_and_do
         began_s = time.monotonic()
         verdict = await verify(stage.settings)
         trial.figures["verified_s"] = round(time.monotonic() - began_s, 1)
-        trial.judge(verdict)
+        trial.judge(verdict, stage.events_put)
 
 
 async def test_rolling_restarts_of_three_workers_each_end_in_time_and_lose_nothing(
@@ -151,7 +151,7 @@ async def test_rolling_restarts_of_three_workers_each_end_in_time_and_lose_nothi
                 await fleet.restart(place)
         trial.notes.append(await fleet.drained())
         trial.figures["ended_s_max"] = round(max(fleet.ended_s), 2)
-        trial.judge(await verify(stage.settings))
+        trial.judge(await verify(stage.settings), stage.events_put)
 
 
 async def test_static_members_that_are_restarted_in_turn_move_nobody_elses_partitions(
@@ -176,7 +176,7 @@ async def test_static_members_that_are_restarted_in_turn_move_nobody_elses_parti
                 assert (await stage.partitions_of(fleet.workers[place]))[1] == partitions
                 assert [revocations(worker) for worker in others] == before, fleet.workers[place].told()
         trial.notes.append(await fleet.drained())
-        trial.judge(await verify(stage.settings))
+        trial.judge(await verify(stage.settings), stage.events_put)
 
 
 def revocations(worker: Worker) -> int:
@@ -222,7 +222,7 @@ async def test_a_storm_of_workers_that_come_and_go_loses_nothing_and_doubles_not
             await stage.evict(worker)
         trial.faults |= {"worker started": len(stage.workers), "worker joined": joined(stage)}
         trial.notes.append(await drained(stage, stage.worker("last", **QUICK)))
-        trial.judge(await verify(stage.settings))
+        trial.judge(await verify(stage.settings), stage.events_put)
 
 
 def joined(stage: Stage) -> int:

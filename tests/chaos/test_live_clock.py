@@ -78,7 +78,7 @@ async def test_timers_of_idle_time_are_fired_once_whenever_their_worker_dies(
         by_idle_time = await _ends_of_idle_time(stage)
     trial.notes.append(f"{meanwhile.counts.records} records were judged meanwhile, {outputs} outputs read live")
     trial.notes.append(f"the last window ended in {ended_s:.1f} s, {by_idle_time} windows ended by idle time")
-    trial.judge(verdict)
+    trial.judge(verdict, stage.events_put)
     assert meanwhile.is_clean, meanwhile
     assert by_idle_time
 
@@ -105,7 +105,7 @@ async def test_three_workers_at_live_traffic_are_killed_held_still_and_restarted
         verdict = await verify(stage.settings)
         by_idle_time = await _ends_of_idle_time(stage)
     trial.notes.append(f"{outputs} outputs read live, {by_idle_time} windows ended by idle time")
-    trial.judge(verdict)
+    trial.judge(verdict, stage.events_put)
 
 
 async def _died(stage: Stage, worker: Worker, is_place: bool, chance: random.Random) -> None:

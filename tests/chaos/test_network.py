@@ -172,7 +172,7 @@ async def test_a_transaction_of_unknown_outcome_is_neither_lost_nor_doubled(
         rest = await drained(stage, await supervised.replaced())
         verdict = await verify(stage.settings)
     trial.notes += [f"{supervised.ends} workers could not go on", rest]
-    trial.judge(verdict)
+    trial.judge(verdict, stage.events_put)
 
 
 async def test_a_late_copy_of_an_end_commits_nothing_of_a_transaction_whose_worker_then_dies(
@@ -271,4 +271,4 @@ async def test_a_network_that_is_slow_silent_or_torn_loses_nothing_and_doubles_n
         rest = await drained(stage, await supervised.replaced())
         verdict = await verify(stage.settings)
     trial.notes += [f"{supervised.ends} workers could not go on", rest]
-    trial.judge(verdict)
+    trial.judge(verdict, stage.events_put)

@@ -99,7 +99,7 @@ async def test_an_output_whose_topic_is_deleted_is_not_committed_past(
         verdict = await verify(stage.settings)
     trial.faults["output topic deleted"] += 1
     trial.notes.append(rest)
-    trial.judge(verdict)
+    trial.judge(verdict, stage.events_put)
 
 
 async def refused_and_mended(
@@ -134,7 +134,7 @@ async def refused_and_mended(
     rest = await drained(stage, stage.worker("last", **QUICK))
     trial.notes.append(rest)
     trial.figures["not_consumed_while_broken"] = before.not_consumed
-    trial.judge(await verify(stage.settings))
+    trial.judge(await verify(stage.settings), stage.events_put)
 
 
 def last_line(worker: Worker, event: str) -> str:

@@ -57,4 +57,4 @@ async def test_kills_over_tls_and_with_least_rights_lose_nothing_and_double_noth
         verdict = await verify(administered)
     trial.faults |= {"SIGKILL": kills}
     trial.notes += [f"{in_transaction} inside a transaction", rest, f"by {way}, deny by default"]
-    trial.judge(verdict)
+    trial.judge(verdict, stage.events_put)

@@ -64,10 +64,11 @@ class Trial:
         """A source of chance from the run's seed; each call begins anew."""
         return random.Random(self.seed)
 
-    def judge(self, verdict: Verdict) -> None:
-        """Put a verdict on record, and fail where anything is wrong."""
+    def judge(self, verdict: Verdict, events_put: int) -> None:
+        """Put a verdict on record, and fail where anything is wrong, or where it is not of all that was put there."""
         self.verdict = verdict
         assert verdict.is_clean, verdict
+        assert verdict.counts.records == events_put, f"{events_put} records were put on the inputs; {verdict}"
 
     def entry(self, name: str, seconds: float) -> dict[str, Any]:
         """Give what goes into the record."""

@@ -90,6 +90,20 @@ async def test_what_a_worker_left_is_clean_and_an_event_that_a_hand_adds_is_name
         code, answer = await verified(settings, "--partition", "0")
         assert (code, answer["faults"]) == (0, {})
 
+        async with topics.asking(settings) as admin:
+            await admin.delete_topics([stage.names["send-accepted"]])
+        await topics.apply(settings)
+        code, answer = await verified(settings, "--partition", "0")
+        assert (code, list(answer["faults"])) == (1, ["lost"])
+        sends = (await stage.records("messages.outbound"))[stage.tps("messages.outbound")[0]]
+        for example in answer["examples"]:
+            assert example["offset"] is None
+            cause = example["cause"]
+            assert (cause["topic"], cause["partition"]) == ("messages.outbound", 0)
+            (send,) = (record for record in sends if record.offset == cause["offset"])
+            assert f"{send.key.decode()}/{json.loads(send.value)['id']}/accepted" == example["subject"]
+            assert f"must come of messages.outbound[0]@{send.offset}" in example["details"]
+
         await lost_beginning(settings, tp)
         code, out, err = await verify(settings)
         assert (code, out) == (2, "")

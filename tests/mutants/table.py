@@ -275,9 +275,23 @@ MUTANTS: Final = (
     Mutant(
         "verify overlooks what is missing at the end",
         "processor/audit/outputs.py",
-        "            for topic, id_, _ in self._missing:\n",
-        "            for topic, id_, _ in ():\n",
+        "(place, due)\n            yield from self._lost()\n",
+        "(place, due)\n            self._missing.clear()\n",
         "tests/unit/test_verdict.py::test_a_topic_without_its_tail_has_lost_each_event_of_it",
+    ),
+    Mutant(
+        "verify overlooks a number beyond the committed one",
+        "processor/audit/outputs.py",
+        "        yield from self._beyond_committed(before)\n",
+        "",
+        "tests/unit/test_verdict.py::test_a_number_beyond_the_committed_one_is_unexpected",
+    ),
+    Mutant(
+        "verify overlooks that a round took more than is committed",
+        "processor/audit/verdict.py",
+        "    yield from _uncommitted_faults(found)\n",
+        "",
+        "tests/unit/test_rounds.py::test_a_round_that_took_more_than_is_committed_is_found",
     ),
     Mutant(
         "a failed round is passed over",

@@ -5,7 +5,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Terms, Written
+from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Committed, Found, Terms, Written
 from processor.audit.model import Fold
 from processor.audit.reading import leave, model_policy
 from processor.audit.records import Record, TopicKind
@@ -47,7 +47,8 @@ def audit(cluster: Cluster, settings: Settings, tolerance_ms: int) -> list[str]:
             for name in (*OUTPUTS, *STATES, DEAD_LETTERS)
         }
         offset, metadata = cluster.offsets.get(TopicPartition(INPUTS[0], partition), (-1, ""))
-        clock_ms = decode_progress(metadata).clock_ms if offset >= 0 else None
+        progress = decode_progress(metadata) if offset >= 0 else None
+        clock_ms = progress.clock_ms if progress else None
         with closing(Witnesses()) as witnesses:
             for name in (*OUTPUTS, *STATES):
                 for each in written[name]:
@@ -56,5 +57,8 @@ def audit(cluster: Cluster, settings: Settings, tolerance_ms: int) -> list[str]:
             if schedule is None:
                 return [f"a record of partition {partition} does not tell of its round"]
             found = Found(partition, dict(zip(INPUTS, (inbound, outbound), strict=True)), written, None, schedule)
+            if progress is not None:
+                outbound_offset, _ = cluster.offsets.get(TopicPartition(INPUTS[1], partition), (0, ""))
+                found = found._replace(committed=Committed(offset, outbound_offset, progress.sequence))
             verdict.add(found, Fold(inbound, outbound, model, cluster.partitions, schedule=schedule), terms)
     return [str(fault) for fault in verdict.examples]

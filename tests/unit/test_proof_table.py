@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from processor.audit.verdict import Verdict
 from tests.chaos.table import main, reached_of
+from tests.chaos.trial import Trial
 
 WHOLE: dict[str, Any] = {
     "trial": "test_all_of_it",
@@ -34,11 +36,11 @@ FAULTS = {
 
 
 def proved(
-    folder: Path, trial: dict[str, Any], histories: int = 20_000, tests: dict[str, str] = TESTS
+    folder: Path, *trials: dict[str, Any], histories: int = 20_000, tests: dict[str, str] = TESTS
 ) -> tuple[int, str]:
-    """Give what the command says of a record, and the page that it writes."""
+    """Give what the command says of a run, and the page that it writes."""
     run = {"at": "2026-11-26T00:00:00Z", "commit": "1b408fd", "seed": 1, "minutes": 0, "proof": 1}
-    run |= {"machine": {"cores": "2 x some", "Kafka": "4.2.1"}, "tests": tests, "trials": [trial]}
+    run |= {"machine": {"cores": "2 x some", "Kafka": "4.2.1"}, "tests": tests, "trials": trials}
     (folder / "results.json").write_text(json.dumps(run))
     (folder / "simulation.json").write_text(json.dumps(SIMULATION | {"histories": histories}))
     return main(folder, folder / "proof.md"), (folder / "proof.md").read_text()
@@ -80,7 +82,7 @@ def test_a_whole_proof_is_one(tmp_path: Path) -> None:
 def test_what_is_short_is_told_and_fails(what: str, tmp_path: Path) -> None:
     short = ASKED[what] - 1
     histories = short if what == "simulated histories" else 20_000
-    code, page = proved(tmp_path, trial(**{what: short}), histories)
+    code, page = proved(tmp_path, trial(**{what: short}), histories=histories)
     assert code == 1
     assert f"| {what} | {ASKED[what]:,} | **{short:,}** |" in page
 
@@ -91,6 +93,17 @@ def test_what_came_out_wrong_is_told_and_fails(wrong: str, tmp_path: Path) -> No
     assert code == 1
     assert f"| events {wrong} | 0 | **1** |" in page
     assert "**not clean**" in page
+
+
+def test_each_fault_is_told_with_the_events_of_its_trials_and_what_was_wrong_with_them(tmp_path: Path) -> None:
+    found = WHOLE | {"events": 1500, "lost": 1, "doubled": 7, "wrong": 2}
+    spoilt = found | {"faults": {"SIGKILL": 3, "SIGSTOP": 2, "SIGTERM": 0}}
+    sound = WHOLE | {"events": 200, "faults": {"SIGTERM": 4, "SIGKILL": 1}}
+    _, page = proved(tmp_path, spoilt, sound)
+    assert "| fault | count | events | lost | doubled | wrong | in trials that came out |" in page
+    assert "| SIGKILL | 4 | 1,700 | **1** | **7** | **2** | **not clean** |" in page
+    assert "| SIGSTOP | 2 | 1,500 | **1** | **7** | **2** | **not clean** |" in page
+    assert "| SIGTERM | 4 | 200 | 0 | 0 | 0 | clean |" in page
 
 
 @pytest.mark.parametrize("outcome", ["did not run", "failed", "failed in its setup", "skipped in its setup"])
@@ -111,3 +124,9 @@ def test_what_was_done_to_another_engine_is_no_fault_of_ours(tmp_path: Path) -> 
     _, page = proved(tmp_path, theirs)
     assert "| all of it | 3 | 1,500 | 900 | 1 | 7 | 2 | 60 |" in page
     assert "| SIGKILL |" not in page
+
+
+def test_a_clean_verdict_of_less_than_was_put_on_the_inputs_fails_its_trial() -> None:
+    Trial().judge(Verdict(), 0)
+    with pytest.raises(AssertionError, match="1 records were put on the inputs; 0 records"):
+        Trial().judge(Verdict(), 1)

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.audit import witnesses as gathering
-from processor.audit.findings import INPUTS, OUTPUTS, STATES, Found, Kind, Terms, Written
+from processor.audit.findings import INPUTS, OUTPUTS, STATES, Committed, Found, Kind, Terms, Written
 from processor.audit.model import Breach, Fold, run
 from processor.audit.policy import ModelPolicy
 from processor.audit.reading import leave
@@ -101,6 +101,7 @@ class Play:
             schedule = witnesses.schedule(rights, until=cut, clock_ms=end[2], is_whole=whole)
             fold = Fold(inbound, outbound, ModelPolicy(), 1, schedule=schedule)
             found = Found(0, dict(zip(INPUTS, (inbound, outbound), strict=True)), self.written, None, schedule)
+            found = found._replace(committed=Committed(*self.cut[:2], self.owner.sequence))
             faults = compare(until_cut(found, cut, since or {}) if cut else found, fold, TERMS)
             return [(fault.kind, fault.details) for fault in faults]
 
@@ -440,6 +441,20 @@ def test_a_record_of_another_hand_does_not_hide_the_rounds_from_the_others() -> 
     assert play.judged() == []
     play.written["window-state"].append(Written(99, T0, b"whatsapp:15550001:5511900000009", None))
     assert [kind for kind, _ in play.judged()] == [Kind.WRONG]
+
+
+def test_a_round_that_took_more_than_is_committed_is_found() -> None:
+    """Also where nothing came of the record that is not committed."""
+    play = opened("event")
+    play.put("inbound", T0)
+    play.put("outbound", T0 + HOUR)
+    play.fetch("inbound")
+    play.fetch("outbound")
+    play.decide(T0 + HOUR)
+    assert play.judged() == []
+    inbound, outbound, clock_ms = play.cut
+    play.cut = inbound - 1, outbound, clock_ms
+    assert play.judged() == [(Kind.UNEXPECTED, "took messages.inbound up to 2, committed is 1")]
 
 
 def test_a_breach_names_the_round_and_the_record_that_tells_of_it() -> None:

@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 from processor.audit import model, records
 from processor.audit import outputs as audit_outputs
 from processor.audit.dead_letters import dead_letter_faults
-from processor.audit.findings import DEAD_LETTERS, INPUTS, OUTPUTS, STATES, Found, Kind, Terms, Written
+from processor.audit.findings import (
+    DEAD_LETTERS,
+    INPUTS,
+    OUTPUTS,
+    STATES,
+    Committed,
+    Found,
+    Kind,
+    Place,
+    Terms,
+    Written,
+)
 from processor.audit.model import Fold, Result, run
 from processor.audit.policy import ModelPolicy
 from processor.audit.reading import Sample
@@ -139,6 +150,28 @@ def test_a_topic_without_its_tail_has_lost_each_event_of_it() -> None:
     del written["window-closed"][1:]
     lost = [fault.subject for fault in compare(found(written), fold(), TERMS)]
     assert sorted(lost) == sorted(json.loads(record.value or b"")["id"] for record in missing)
+
+
+def test_of_an_event_that_is_lost_the_input_is_named_that_it_must_come_of() -> None:
+    """The send, and for a window the message that opened it or moved its end last."""
+    kept, extended = KEYS[:2]
+    said = [(kept, 0), (extended, 0), (extended, 6), (extended, 3), (kept, 48)]
+    inbound = [record("inbound", n, key, hours, "text") for n, (key, hours) in enumerate(said)]
+    outbound = [record("outbound", 0, kept, 1, "status"), record("outbound", 1, kept, 2, "text")]
+    inputs = dict(zip(INPUTS, (inbound, outbound), strict=True))
+    faults = list(compare(Found(7, inputs, {}), Fold(inbound, outbound, ModelPolicy(key_check=False), 1), TERMS))
+    lost = [fault for fault in faults if fault.kind is Kind.LOST and fault.topic in OUTPUTS]
+    assert [(fault.topic, fault.subject.split("@")[0].split("/")[0], fault.cause) for fault in lost] == [
+        ("window-opened", kept, Place("messages.inbound", 7, 0)),
+        ("window-opened", extended, Place("messages.inbound", 7, 1)),
+        ("send-accepted", kept, Place("messages.outbound", 7, 1)),
+        ("window-expiring", kept, Place("messages.inbound", 7, 0)),
+        ("window-closed", kept, Place("messages.inbound", 7, 0)),
+        ("window-expiring", extended, Place("messages.inbound", 7, 2)),
+        ("window-closed", extended, Place("messages.inbound", 7, 2)),
+        ("window-opened", kept, Place("messages.inbound", 7, 4)),
+    ]
+    assert "must come of messages.outbound[7]@1" in str(lost[2])
 
 
 def test_an_event_that_comes_twice_is_doubled_under_its_number_or_a_new_one() -> None:
@@ -386,6 +419,16 @@ def test_while_a_worker_goes_on_only_dead_letters_of_what_it_takes_now_are_left_
         assert judged(topic, offset) == {(Kind.UNEXPECTED, DEAD_LETTERS)}
 
 
+@pytest.mark.parametrize("less", [0, 1])
+def test_a_number_beyond_the_committed_one_is_unexpected(less: int) -> None:
+    last = len(EXPECTED.outputs) + len(EXPECTED.windows) - 1
+    committed = Committed(len(INBOUND), len(OUTBOUND), last - less)
+    faults = list(compare(found(topics())._replace(committed=committed), fold(), TERMS))
+    assert [(it.kind, it.topic, it.offset, it.subject, it.details) for it in faults] == [
+        (Kind.UNEXPECTED, "window-state", 3, f"sequence {last:020}", f"committed is {last - 1:020}")
+    ][:less]
+
+
 def test_what_a_worker_wrote_after_the_cut_is_left_out() -> None:
     tail = [record("inbound", 8, KEYS[0], 31, "text")]
     later = run([*INBOUND, *tail], OUTBOUND, ModelPolicy(), 1)
@@ -424,7 +467,8 @@ def test_a_verdict_counts_every_fault_and_keeps_some_of_each_kind() -> None:
     assert len(judged.examples) == 3
     assert dataclasses.asdict(judged.counts)["records"] == 2 * (len(INBOUND) + len(OUTBOUND))
     assert judged.counts.records == judged.counts.applied + judged.counts.dead_letters
-    assert f"lost window-opened[0]: {EXPECTED.outputs[0].id}" in str(judged).replace("\n  ", "\n").splitlines()
+    told = f"lost window-opened[0]: {EXPECTED.outputs[0].id}: must come of messages.inbound[0]@0"
+    assert told in str(judged).replace("\n  ", "\n").splitlines()
 
 
 # ------------------------------------------------------------------------------------- whatever is done to the outputs

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any, Final
 
+import hypothesis
 import pytest
 
 from processor.embedded import EmbeddedKafka
@@ -14,6 +15,10 @@ from tests.kafka import ElsewhereKafka, Kafka
 
 # A shell's background job ignores SIGINT, and what it starts inherits that: Ctrl-C would be tested on the deaf.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says something of the machine and what else it does, and nothing of our code.
+hypothesis.settings.register_profile("janela", deadline=None)
+hypothesis.settings.load_profile("janela")
 
 GIVEN: Final = "bootstrap_servers"
 STARTED: Final = pytest.StashKey[EmbeddedKafka]()

@@ -283,7 +283,7 @@ def scenes(draw: st.DrawFn) -> tuple[Policy, Traffic, list[int], set[int]]:
     return policy, traffic, limits, draw(st.sets(st.integers(0, 30), max_size=5))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(scenes())
 def test_the_engine_equals_the_model_on_the_smallest_traffic_that_could_fail(
     scene: tuple[Policy, Traffic, list[int], set[int]],

@@ -104,5 +104,5 @@ class TimersMachine(RuleBasedStateMachine):
         assert self.timers.earliest_ms <= first
 
 
-TimersMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TimersMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
 test_timers_are_those_of_a_sorted_list = TimersMachine.TestCase

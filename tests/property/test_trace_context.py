@@ -2,7 +2,7 @@
 
 from string import hexdigits
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -40,7 +40,6 @@ def by_opentelemetry(parent: str) -> trace.SpanContext | None:
     return context if context.is_valid else None
 
 
-@settings(deadline=None)
 @given(anything)
 @example(LOWER)
 @example(LOWER + "-more")
@@ -64,7 +63,6 @@ def test_a_parent_is_read_where_opentelemetry_reads_it_and_as_it_does(parent: st
     assert len(ours.traceparent) == len(LOWER)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["traceparent", "tracestate", "other", ""]), st.none() | st.binary())))
 def test_any_headers_are_read_without_a_fault_and_what_goes_on_is_bounded(
     headers: list[tuple[str, bytes | None]],
@@ -76,7 +74,6 @@ def test_any_headers_are_read_without_a_fault_and_what_goes_on_is_bounded(
             assert len(context.tracestate) <= STATE_BYTES_MAX
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=STATE_BYTES_MAX // 2), max_size=4))
 @example([b"a=1", b"b=2"])
 @example([b"a" * (STATE_BYTES_MAX - 2), b"b"])

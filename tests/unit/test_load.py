@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.codec.inputs import DeadLetter, InputDecoder
@@ -230,7 +230,6 @@ legs = st.builds(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(legs, min_size=1, max_size=5), st.integers(1, 700))
 def test_moments_never_go_back_stay_within_the_profile_and_are_the_same_in_parts(row: list[Leg], part: int) -> None:
     profile = Profile(row)
@@ -345,7 +344,6 @@ def test_a_scenario_that_was_written_down_is_the_same_again() -> None:
 # ------------------------------------------------------------------------------------------------------------ tallies
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-5, 10**9), min_size=1, max_size=200), st.sampled_from([0.5, 0.9, 0.99, 1.0]))
 def test_a_quantile_of_delays_is_right_to_one_in_a_thousand(delays_us: list[int], share: float) -> None:
     delays = Delays()

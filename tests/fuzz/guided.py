@@ -21,6 +21,8 @@ NOW_MS: Final = 1_795_400_000_000
 TIMES_MS: Final = (NOW_MS, 2**62, 0, -1)
 HEADERS: Final = [("trace", b"\x00\xff"), ("empty", b"")]
 VALUE_BYTES_MAX: Final = 4096
+RSS_MB_MAX: Final = 256
+"""It has some 50 MB after a minute; its corpus grows in a night."""
 
 OUTBOUND, UNCHECKED, WITH_HEADERS, ELSEWHERE = 1, 2, 4, 8
 """What the bits of the first byte mean; 16 and 32 choose a time, 64 and 128 a key."""
@@ -107,6 +109,7 @@ def _prepared(folder: Path, seconds: int) -> list[str]:
         f"-dict={dictionary}",
         f"-artifact_prefix={folder}/",
         "-timeout=10",
+        f"-rss_limit_mb={RSS_MB_MAX}",
         "-print_final_stats=1",
     ]
 

@@ -1,6 +1,7 @@
 """What holds of every record that the codec is given, whatever its bytes are."""
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -17,6 +18,8 @@ from tests.examples import PARTITIONS, RECORD_BYTES_MAX
 
 REASONS: Final = frozenset(closed_sets()["dead_letter_reason"])
 PART_BYTES_MAX: Final = 100_000
+RECORD_S: Final = 0.25
+"""The most CPU that a record may take, both roads and these checks included: so long may the worker's loop stand."""
 
 DECODERS: Final = {
     (partition, check): InputDecoder(partition, PARTITIONS, (), RECORD_BYTES_MAX, check)
@@ -46,6 +49,7 @@ class Hostile(NamedTuple):
 
 def decode(record: Hostile, check_keys: bool) -> Event | DeadLetter:
     """Read a record; hold the plain road to the careful one, and what came of it to what the worker relies on."""
+    began_s = time.thread_time()
     decoder = DECODERS[record.partition, check_keys]
     road = decoder.inbound if record.is_inbound else decoder.outbound
     found = road(record.key, record.value, record.timestamp_ms, record.headers)
@@ -57,6 +61,8 @@ def decode(record: Hostile, check_keys: bool) -> Event | DeadLetter:
         hold_letter(found, record)
     else:
         hold_event(found, record)
+    took_s = time.thread_time() - began_s
+    assert took_s < RECORD_S, f"{took_s:.3f} s of CPU"
     return found
 
 

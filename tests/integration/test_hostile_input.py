@@ -1,17 +1,18 @@
 """What a hostile or a broken producer can put on a topic, through a real broker to a real worker.
 
 The worker is started by a few lines that note the longest time between two ticks of its loop, by the clock and without
-what its threads waited for a core meanwhile, and the most memory that it has had: what is on the topics may cost
-neither. Needs Linux, for /proc.
+what the loop's thread waited for a core meanwhile, and the most memory that it has had: what is on the topics may cost
+neither. It is put there several times over: the memory that the first time takes must do. Needs Linux, for /proc.
 """
 
 import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from statistics import median_low
+from typing import Any, Final, NamedTuple, Self
 
 import pytest
 import zstandard
@@ -32,12 +33,14 @@ PARTITIONS: Final = 2
 MB: Final = 1024 * 1024
 STALL_S: Final = 0.25
 """The longest that the loop may stand still, for whatever reason that lies in the worker: its own work, another thread
-that holds the interpreter's lock, a call that blocks. That neighbours on the machine keep its threads from a core is
-told by the kernel, and taken off; where there is a core for each of them, nothing is."""
+that holds the interpreter's lock, a call that blocks. That neighbours on the machine keep the loop's own thread from a
+core is told by the kernel, and taken off. What its other threads wait is not: it would hide a loop that stands still.
+So the same input is put several times, and half of these must be within it: neighbours pass, the input is the same."""
+AGAIN: Final = 3
+"""So often the same input is put once more: what the worker keeps of a record would add up each time."""
 
 WORKER: Final = """
 import asyncio, json, time
-from contextlib import suppress
 from pathlib import Path
 from processor.settings import Settings
 from processor.stream.app import create_app
@@ -47,39 +50,64 @@ app = create_app(Settings.load())
 def status(name):
     return int(Path("/proc/self/status").read_text().partition(name)[2].split()[0]) // 1024
 
-def waited_s():
-    total_ns = 0
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            total_ns += int((task / "schedstat").read_text().split()[1])
-    return total_ns / 1e9
+def waited_s():  # asked in the loop: this thread is the one that runs it
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 
 @app.task
 async def tick():
     while not app.engine.owners:
         await asyncio.sleep(0.1)
     Path("/proc/self/clear_refs").write_text("5")  # the most memory is counted from here
-    before, longest, by_clock, told = status("VmRSS:"), 0.0, 0.0, time.monotonic()
+    longest, by_clock, told = 0.0, 0.0, 0.0
     while True:
         began, waited = time.monotonic(), waited_s()
         await asyncio.sleep(0.005)
         stood_s = time.monotonic() - began - 0.005
         by_clock, longest = max(by_clock, stood_s), max(longest, stood_s - (waited_s() - waited))
         if time.monotonic() - told > 0.3:
-            told = time.monotonic()
-            seen = {"stall_s": round(longest, 3), "by_clock_s": round(by_clock, 3), "before_mb": before}
+            seen = {"stall_s": longest, "by_clock_s": by_clock}
             seen |= {"most_mb": status("VmHWM:"), "now_mb": status("VmRSS:")}
             print("SEEN " + json.dumps(seen), flush=True)
+            longest, by_clock, told = 0.0, 0.0, time.monotonic()
 
 worker = app.Worker(loglevel="WARN", quiet=True)
 worker.execute_from_commandline()
 """
 
 
-def seen(worker: Worker) -> dict[str, Any]:
-    """Give what the worker has said of itself last."""
-    lines = [line for line in worker.lines() if line.startswith("SEEN ")]
-    return dict(json.loads(lines[-1].removeprefix("SEEN "))) if lines else {}
+class Seen(NamedTuple):
+    """What a worker has gone through while it was given something."""
+
+    stall_s: float
+    by_clock_s: float
+    most_mb: int
+    now_mb: int
+
+    @classmethod
+    def of(cls, lines: Sequence[dict[str, Any]]) -> Self:
+        """Sum up what it has told."""
+        stall_s, by_clock_s = (max(line[name] for line in lines) for name in ("stall_s", "by_clock_s"))
+        return cls(stall_s, by_clock_s, lines[-1]["most_mb"], lines[-1]["now_mb"])
+
+    def __str__(self) -> str:
+        stalls = f"longest stall {self.stall_s * 1000:.0f} ms, by the clock {self.by_clock_s * 1000:.0f} ms"
+        return f"{stalls}; {self.most_mb} MB at most so far, {self.now_mb} MB after"
+
+
+def seen(worker: Worker) -> list[dict[str, Any]]:
+    """Give what the worker has said of itself, some three times a second."""
+    return [json.loads(line.removeprefix("SEEN ")) for line in worker.lines() if line.startswith("SEEN ")]
+
+
+async def told(stage: Stage, worker: Worker) -> list[dict[str, Any]]:
+    """Give what it has said once it has also told of now."""
+    known = len(seen(worker))
+    await stage.until("it tells of now", lambda: len(seen(worker)) >= known + 2, 30 * patience())
+    return seen(worker)
+
+
+Batches = Sequence[tuple[int, bytes]]
+"""Batches, and the partition of each."""
 
 
 class Producer:
@@ -145,15 +173,26 @@ async def letters(stage: Stage) -> list[tuple[str, str, bytes | None, dict[str, 
     return [(it["__dlq.reason"].decode(), it["__dlq.message"].decode(), value, it) for it, value in headers]
 
 
-def hold(worker: Worker, what: str, growth_mb: int) -> None:
-    """Print what the worker has gone through, and hold it to the bars."""
-    found = seen(worker)
-    sys.stdout.write(
-        f"\n  {what}: longest stall {found['stall_s'] * 1000:.0f} ms, by the clock {found['by_clock_s'] * 1000:.0f} ms;"
-        f" memory {found['before_mb']} MB before, {found['most_mb']} MB at most, {found['now_mb']} MB after\n"
-    )
-    assert found["most_mb"] - found["before_mb"] < growth_mb
-    assert found["stall_s"] < STALL_S
+async def hold(
+    stage: Stage, producer: Producer, worker: Worker, what: str, batches: Batches, growth_mb: int, again_mb: int
+) -> None:
+    """Put the same batches again, print what the worker has gone through each time, and hold it to the bars.
+
+    `growth_mb` is what the most memory may grow by the first time, `again_mb` by all the others together. What is left
+    in between tells less: after the large records the allocator kept 87 MB once, and 145 MB another time.
+    """
+    times = [Seen.of(await told(stage, worker))]
+    for _ in range(AGAIN):
+        known = len(await told(stage, worker))
+        for partition, data in batches:
+            await producer.put(partition, data)
+        await stage.until_consumed(READY_S * patience())
+        times.append(Seen.of((await told(stage, worker))[known:]))
+    before_mb = (await told(stage, worker))[0]["now_mb"]
+    sys.stdout.write(f"\n  {what}: {before_mb} MB before" + "".join(f"\n    {each}" for each in times) + "\n")
+    assert median_low(each.stall_s for each in times) < STALL_S
+    assert times[0].most_mb - before_mb < growth_mb
+    assert times[-1].most_mb - times[0].most_mb < again_mb
 
 
 async def test_a_compressed_batch_is_read_as_any_other(stage: Stage, producer: Producer) -> None:
@@ -175,17 +214,18 @@ BOMBS: Final = {"gzip": 500 * MB, "snappy": 18 * MB, "lz4": 200 * MB, "zstd": 15
 async def test_decompression_bombs_cost_neither_memory_nor_time_nor_a_record(stage: Stage, producer: Producer) -> None:
     worker = await at_work(stage, producer)
     key = producer.on(0)[0] or b""
-    for name, size in BOMBS.items():
-        await producer.put(0, bomb(name, key, size, producer.on(0), producer.now_ms))
-        await producer.put(1, batch([producer.on(1)]))
-    await producer.put(0, batch([producer.on(0)]))
+    batches = [(0, bomb(name, key, size, producer.on(0), producer.now_ms)) for name, size in BOMBS.items()]
+    batches += [(1, batch([producer.on(1)])) for _ in BOMBS]
+    batches += [(0, batch([producer.on(0)]))]
+    for partition, data in batches:
+        await producer.put(partition, data)
     await stage.until_consumed(READY_S * patience())
     await stage.until("the records behind the bombs are out", lambda: _opened(stage, 2 + 2 * len(BOMBS) + 1), 30)
     found = await letters(stage)
     assert [(reason, value) for reason, _, value, _ in found] == [("too-large", None)] * len(BOMBS)
     assert [int(headers["__dlq.size"]) for *_, headers in found] == list(BOMBS.values())
     assert all(len(headers["__dlq.sha256"]) == 64 for *_, headers in found)
-    hold(worker, "bombs of 18 MB to 1.5 GB", 120)
+    await hold(stage, producer, worker, "bombs of 18 MB to 1.5 GB", batches, 30, 8)
 
 
 VERB: Final = """
@@ -198,8 +238,8 @@ try:
 finally:
     print("MOST", int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024, file=sys.stderr)
 """
-VERB_MB: Final = 130
-"""The most memory that a verb may ever have: some 60 MB of it are its imports."""
+VERB_MB: Final = 100
+"""The most memory that a verb may ever have: they reach 70 MB, and some 60 MB of it are their imports."""
 
 
 async def _verb(stage: Stage, *arguments: str) -> tuple[int, str, str]:
@@ -228,7 +268,9 @@ async def _verb(stage: Stage, *arguments: str) -> tuple[int, str, str]:
 async def test_no_verb_expands_a_bomb_and_each_says_what_it_makes_of_it(
     stage: Stage, producer: Producer, tmp_path: Path
 ) -> None:
-    bombs = {name: min(size, 250 * MB) for name, size in BOMBS.items()}  # twice the bar, and nine verbs expand them all
+    bombs = {
+        name: min(size, 250 * MB) for name, size in BOMBS.items()
+    }  # more than twice the bar, and nine verbs expand them all
     worker = await at_work(stage, producer)
     key = producer.on(0)[0] or b""
     for name, size in bombs.items():
@@ -298,13 +340,13 @@ async def test_records_that_are_hostile_in_themselves_stop_nobody(stage: Stage, 
         "not-json nothing": (b"", b"", []),
         "bad-field many headers": (key, b"7", many),
     }
-    for row in hostile.values():
-        await producer.put(0, batch([row]))
+    batches = [(0, batch([row])) for row in hostile.values()]
     million = batch([(key, b"{" + b",".join(b'"k%06d":0' % n for n in range(1_000_000)) + b"}", [])])
-    await producer.put(0, compressed(million, 4, zstandard.ZstdCompressor(level=10).compress))
+    batches += [(0, compressed(million, 4, zstandard.ZstdCompressor(level=10).compress))]
     named = batch([(key, b"7", [("name", b"x")]), producer.on(0)]).replace(b"name", b"\xff\xfe\xfd\xfc")
-    await producer.put(0, compressed(named, 0, bytes))
-    await producer.put(0, batch([producer.on(0)]))
+    batches += [(0, compressed(named, 0, bytes)), (0, batch([producer.on(0)]))]
+    for partition, data in batches:
+        await producer.put(partition, data)
     await stage.until_consumed(READY_S * patience())
     found = await letters(stage)
     assert [reason for reason, *_ in found] == [*(name.split()[0] for name in hostile), "too-large", "bad-field"]
@@ -313,7 +355,7 @@ async def test_records_that_are_hostile_in_themselves_stop_nobody(stage: Stage, 
     assert [name for name in found[9][3] if not name.startswith("__dlq.")] == [name for name, _ in many]
     assert "\\xff\\xfe\\xfd\\xfc" in found[-1][3]
     assert await _opened(stage, 4)
-    hold(worker, "hostile records", 150)
+    await hold(stage, producer, worker, "hostile records", batches, 50, 24)
     verdict = await verify(stage.settings)
     assert verdict.is_clean, verdict
 
@@ -323,9 +365,10 @@ async def test_a_backlog_of_large_records_is_held_back_by_its_bytes(stage: Stage
     worker = await at_work(stage, producer)
     key = producer.on(0)[0]
     large = compressed(batch([(key, b"%d " % n + b"x" * 60_000, []) for n in range(500)]), number, compress)
-    for _ in range(20):
-        await producer.put(0, large)  # 600 MB, in 20 batches of a few KB
-    await stage.until_consumed(READY_S * 2 * patience())
+    batches = [(0, large)] * 5  # 150 MB, in batches of a few KB
+    for partition, data in batches:
+        await producer.put(partition, data)
+    await stage.until_consumed(READY_S * patience())
+    await hold(stage, producer, worker, "150 MB of large records", batches, 120, 32)
     assert sum((await stage.ends("dead-letters")).values()) >= 10_000
     assert sum((await stage.ends(*INPUTS.values())).values()) == 10_000 + PARTITIONS
-    hold(worker, "600 MB of large records", 400)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from processor.failpoints import FAILPOINTS
+from tests.chaos.harness import SESSION_S
 
 Entry = dict[str, Any]
 
@@ -64,11 +65,31 @@ def page(run: Entry, simulation: Entry | None) -> str:
         _table(("fault", "count", "events", "lost", "doubled", "wrong", "in trials that came out"), _by_fault(trials)),
         "## By trial\n",
         _table(("trial", "faults", "events", "outputs", "lost", "doubled", "wrong", "s"), map(_row, trials)),
+        "## Measured on the way\n",
+        _table(("trial", "what", "at most, s"), _measured(trials)),
         f"Events in all: {sum(trial['events'] for trial in trials):,}.\n",
     ]
     if simulation is not None:
         parts += ["## Simulation\n", _SIMULATED.format(**simulation)]
     return "\n".join(parts)
+
+
+_MEASURED: Final = {
+    "ended_s_max": "from SIGTERM to the worker's end",
+    "replaced_s": f"from a worker's last sign to another one's commit on its partitions, sessions of {SESSION_S} s",
+    "recovered_s": "from a broker's return to commits on all partitions",
+}
+
+
+def _measured(trials: Iterable[Entry]) -> Iterator[tuple[str, ...]]:
+    for trial in filter(is_ours, trials):
+        for figure, what in _MEASURED.items():
+            if found := trial["figures"].get(figure):
+                yield _name(trial), what, f"{max(found) if isinstance(found, list) else found:g}"
+
+
+def _name(trial: Entry) -> str:
+    return str(trial["trial"].removeprefix("test_").replace("_", " "))
 
 
 def _left_out(run: Entry) -> Iterator[str]:
@@ -131,12 +152,11 @@ def is_clean(trial: Entry) -> bool:
 
 
 def _row(trial: Entry) -> tuple[str, ...]:
-    name = trial["trial"].removeprefix("test_").replace("_", " ")
     faults = f"{sum(trial['faults'].values()):,}"
     found = trial if is_ours(trial) else trial["figures"]
     judged = [f"{found[each]:,}" if each in found else "" for each in ("events", "outputs")]
     wrong = [f"{found[each]:,}" if each in found else "" for each in _WRONG]
-    return name, faults, *judged, *(wrong if trial["passed"] else ["**failed**"] * 3), f"{trial['seconds']:.0f}"
+    return _name(trial), faults, *judged, *(wrong if trial["passed"] else ["**failed**"] * 3), f"{trial['seconds']:.0f}"
 
 
 def _table(head: Sequence[str], rows: Iterable[tuple[str, ...]]) -> str:

@@ -22,6 +22,7 @@ WHOLE: dict[str, Any] = {
     "is_judged": True,
     "passed": True,
     "faults": {},
+    "figures": {},
 }
 SIMULATION = {"seed": 1, "histories": 20_000, "deaths": 5, "a_minute": 900.0, "faults": 0}
 ASKED = {what: asked for what, asked, _ in reached_of([], None)}
@@ -130,3 +131,10 @@ def test_a_clean_verdict_of_less_than_was_put_on_the_inputs_fails_its_trial() ->
     Trial().judge(Verdict(), 0)
     with pytest.raises(AssertionError, match="1 records were put on the inputs; 0 records"):
         Trial().judge(Verdict(), 1)
+
+
+def test_what_was_measured_is_told_by_its_largest(tmp_path: Path) -> None:
+    measured = trial() | {"figures": {"ended_s_max": 0.31, "recovered_s": [0.4, 7.1, 3]}}
+    _, page = proved(tmp_path, measured)
+    assert "| from SIGTERM to the worker's end | 0.31 |" in page
+    assert "| from a broker's return to commits on all partitions | 7.1 |" in page

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from statistics import median_low
+from statistics import median
 from typing import Any, Final, NamedTuple, Self
 
 import pytest
@@ -35,8 +35,8 @@ STALL_S: Final = 0.25
 """The longest that the loop may stand still, for whatever reason that lies in the worker: its own work, another thread
 that holds the interpreter's lock, a call that blocks. That neighbours on the machine keep the loop's own thread from a
 core is told by the kernel, and taken off. What its other threads wait is not: it would hide a loop that stands still.
-So the same input is put several times, and half of these must be within it: neighbours pass, the input is the same."""
-AGAIN: Final = 3
+So the same input is put several times, and most of these must be within it: neighbours pass, the input is the same."""
+AGAIN: Final = 2
 """So often the same input is put once more: what the worker keeps of a record would add up each time."""
 
 WORKER: Final = """
@@ -190,7 +190,7 @@ async def hold(
         times.append(Seen.of((await told(stage, worker))[known:]))
     before_mb = (await told(stage, worker))[0]["now_mb"]
     sys.stdout.write(f"\n  {what}: {before_mb} MB before" + "".join(f"\n    {each}" for each in times) + "\n")
-    assert median_low(each.stall_s for each in times) < STALL_S
+    assert median(each.stall_s for each in times) < STALL_S
     assert times[0].most_mb - before_mb < growth_mb
     assert times[-1].most_mb - times[0].most_mb < again_mb
 
@@ -268,9 +268,8 @@ async def _verb(stage: Stage, *arguments: str) -> tuple[int, str, str]:
 async def test_no_verb_expands_a_bomb_and_each_says_what_it_makes_of_it(
     stage: Stage, producer: Producer, tmp_path: Path
 ) -> None:
-    bombs = {
-        name: min(size, 250 * MB) for name, size in BOMBS.items()
-    }  # more than twice the bar, and nine verbs expand them all
+    # more than twice the bar, and nine verbs expand them all
+    bombs = {name: min(size, 250 * MB) for name, size in BOMBS.items()}
     worker = await at_work(stage, producer)
     key = producer.on(0)[0] or b""
     for name, size in bombs.items():

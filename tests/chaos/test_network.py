@@ -121,7 +121,7 @@ class Supervised:
         """Kill it, and give the one that does the rest: quick, by the broker itself, and with time enough for it."""
         self.worker.kill()
         await self._stage.evict(self.worker)
-        return self._stage.worker("last", **QUICK, transaction_timeout_ms=60_000)
+        return self._stage.worker("last", **QUICK, transaction_timeout_ms=30_000)
 
     async def look(self) -> None:
         """Start it again if it has ended; by another name as often as by the same one."""

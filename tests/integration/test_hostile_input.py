@@ -1,7 +1,7 @@
 """What a hostile or a broken producer can put on a topic, through a real broker to a real worker.
 
 The worker is started by a few lines that note the longest time between two ticks of its loop, by the clock and without
-what the loop's thread waited for a core meanwhile, and the most memory that it has had: what is on the topics may cost
+what threads waited for a core meanwhile, and the most memory that it has had: what is on the topics may cost
 neither. It is put there several times over: the memory that the first time takes must do. Needs Linux, for /proc.
 """
 
@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any, Final, NamedTuple, Self
 
 import pytest
@@ -33,15 +32,17 @@ PARTITIONS: Final = 2
 MB: Final = 1024 * 1024
 STALL_S: Final = 0.25
 """The longest that the loop may stand still, for whatever reason that lies in the worker: its own work, another thread
-that holds the interpreter's lock, a call that blocks. That neighbours on the machine keep the loop's own thread from a
-core is told by the kernel, and taken off. What its other threads wait is not: it would hide a loop that stands still.
-So the same input is put several times, and most of these must be within it: neighbours pass, the input is the same."""
+that holds the interpreter's lock, a call that blocks. That neighbours on the machine keep threads from a core is told
+by the kernel, and taken off: what the loop's own thread waited, and what one other did, that may have held the lock
+meanwhile. Not what all of them waited together, which would hide a loop that stands still. Its own CPU counts whole."""
 AGAIN: Final = 2
 """So often the same input is put once more: what the worker keeps of a record would add up each time."""
 
 WORKER: Final = """
 import asyncio, json, time
+from contextlib import suppress
 from pathlib import Path
+from threading import get_native_id
 from processor.settings import Settings
 from processor.stream.app import create_app
 
@@ -50,20 +51,26 @@ app = create_app(Settings.load())
 def status(name):
     return int(Path("/proc/self/status").read_text().partition(name)[2].split()[0]) // 1024
 
-def waited_s():  # asked in the loop: this thread is the one that runs it
-    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+def waits():
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            found[int(task.name)] = int((task / "schedstat").read_text().split()[1]) / 1e9
+    return found
 
 @app.task
 async def tick():
     while not app.engine.owners:
         await asyncio.sleep(0.1)
     Path("/proc/self/clear_refs").write_text("5")  # the most memory is counted from here
-    longest, by_clock, told = 0.0, 0.0, 0.0
+    longest, by_clock, told, loop = 0.0, 0.0, 0.0, get_native_id()
     while True:
-        began, waited = time.monotonic(), waited_s()
+        began, used, before = time.monotonic(), time.thread_time(), waits()
         await asyncio.sleep(0.005)
-        stood_s = time.monotonic() - began - 0.005
-        by_clock, longest = max(by_clock, stood_s), max(longest, stood_s - (waited_s() - waited))
+        stood_s, used_s = time.monotonic() - began - 0.005, time.thread_time() - used
+        waited = {thread: s - before.get(thread, s) for thread, s in waits().items()}
+        stood_by_itself_s = stood_s - waited.pop(loop) - max(waited.values(), default=0)
+        by_clock, longest = max(by_clock, stood_s), max(longest, used_s, stood_by_itself_s)
         if time.monotonic() - told > 0.3:
             seen = {"stall_s": longest, "by_clock_s": by_clock}
             seen |= {"most_mb": status("VmHWM:"), "now_mb": status("VmRSS:")}
@@ -190,7 +197,7 @@ async def hold(
         times.append(Seen.of((await told(stage, worker))[known:]))
     before_mb = (await told(stage, worker))[0]["now_mb"]
     sys.stdout.write(f"\n  {what}: {before_mb} MB before" + "".join(f"\n    {each}" for each in times) + "\n")
-    assert median(each.stall_s for each in times) < STALL_S
+    assert max(each.stall_s for each in times) < STALL_S
     assert times[0].most_mb - before_mb < growth_mb
     assert times[-1].most_mb - times[0].most_mb < again_mb
 
@@ -369,5 +376,6 @@ async def test_a_backlog_of_large_records_is_held_back_by_its_bytes(stage: Stage
         await producer.put(partition, data)
     await stage.until_consumed(READY_S * patience())
     await hold(stage, producer, worker, "150 MB of large records", batches, 120, 32)
-    assert sum((await stage.ends("dead-letters")).values()) >= 10_000
-    assert sum((await stage.ends(*INPUTS.values())).values()) == 10_000 + PARTITIONS
+    total = (1 + AGAIN) * len(batches) * 500
+    assert sum((await stage.ends("dead-letters")).values()) >= total
+    assert sum((await stage.ends(*INPUTS.values())).values()) == total + PARTITIONS

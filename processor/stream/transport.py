@@ -102,26 +102,31 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._held = held
         wake(self._ensure_consumer()._fetcher)
 
-    async def fetch(self, timeout: float) -> list[Carrier]:
-        """Take what has been fetched, at most one carrier a partition; wait for up to `timeout` seconds."""
+    async def fetch(self, timeout: float, given: int) -> list[Carrier]:
+        """Take what has been fetched, at most one carrier a partition; wait for up to `timeout` seconds.
+
+        `given` is the last opening that was given before this was asked for. What is of a later one is left: a
+        rebalance may have come in between, and then nobody waits for the answer any more.
+        """
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
-            if not (carriers := self._take(fetcher)):
+            if not (carriers := self._take(fetcher, given)):
                 waiter = fetcher._create_fetch_waiter()
                 await asyncio.wait([waiter], timeout=timeout)
                 waiter.cancel()  # the fetcher would keep it until something comes, and in quiet hours many of them
-                carriers = self._take(fetcher)
+                carriers = self._take(fetcher, given)
         return carriers
 
-    def _take(self, fetcher: Any) -> list[Carrier]:
+    def _take(self, fetcher: Any, given: int) -> list[Carrier]:
         """Do what aiokafka's `fetched_records` does, and note the positions on both sides."""
         carriers: list[Carrier] = []
         if fetcher._subscriptions.reassignment_in_progress:
             return carriers
-        for tp in [tp for tp in fetcher._records if tp in self._openings and tp not in self._held]:
+        opened = {tp for tp, opening in self._openings.items() if opening <= given} - self._held
+        for tp in [tp for tp in fetcher._records if tp in opened]:
             fetched = fetcher._records[tp]
             if type(fetched) is not PatientResult:
                 del fetcher._records[tp]
@@ -176,7 +181,8 @@ class Consumer(driver.Consumer):
         try:
             while not (self.flow_active or self.should_stop):
                 await self.wait_first(self.can_resume_flow, timeout=1.0)  # type: ignore[arg-type]
-            carriers = [] if self.should_stop else await self._thread.call_thread(self._thread.fetch, 0.2)
+            fetch = self._thread.fetch, 0.2, self._openings_given
+            carriers = [] if self.should_stop else await self._thread.call_thread(*fetch)
         except KafkaError as error:  # a right that was taken away, as a rule
             cast("App", self.app).engine.fail(error)
         for carrier in carriers:

@@ -43,6 +43,7 @@ from processor.kafka.patience import PatientRecords, PatientResult
 from processor.kafka.producer import Committed, TransactionalProducer, TransactionError
 from processor.kafka.protocol import ExactRequest, Membership
 from processor.settings import Settings
+from processor.stream.transport import ConsumerThread
 from tests.chaos.harness import Stage
 from tests.kafka import Kafka
 
@@ -367,8 +368,8 @@ async def test_a_late_copy_of_an_end_is_refused_inside_the_next_transaction(memb
     assert await member.seen() == 1
 
 
-@pytest.mark.parametrize("step", ["send_batch", "send_offsets_to_transaction", "commit_transaction"])
-async def test_whoever_another_process_of_its_name_has_fenced_hears_that_at_each_step(
+@pytest.mark.parametrize("step", ["send_offsets_to_transaction", "commit_transaction"])
+async def test_whoever_another_process_of_its_name_has_fenced_hears_that_at_the_later_steps(
     member: Member, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     producer = await member.producer()
@@ -382,7 +383,22 @@ async def test_whoever_another_process_of_its_name_has_fenced_hears_that_at_each
     monkeypatch.setattr(producer._kafka, step, overtaken)
     with pytest.raises(ProducerFenced):
         await member.commit(producer, 2)
+    assert isinstance(producer._kafka._txn_manager._transaction_waiter.exception(), ProducerFenced)
     assert await member.seen() == 1
+
+
+@pytest.mark.parametrize(("given", "left"), [(1, 1), (2, 0)])
+def test_whoever_asked_before_a_partition_was_opened_is_given_nothing_of_it(given: int, left: int) -> None:
+    """The one who asked may be gone since, by a rebalance; what is taken for him would never arrive."""
+    tp = TopicPartition("t", 0)
+    fetched = SimpleNamespace(check_raise=lambda: None)
+    subscriptions = SimpleNamespace(reassignment_in_progress=False)
+    fetcher = SimpleNamespace(
+        _records={tp: fetched}, _subscriptions=subscriptions, _notify=lambda _: None, _wait_consume_future=None
+    )
+    thread: Any = SimpleNamespace(_openings={tp: 2}, _held=frozenset())
+    assert ConsumerThread._take(thread, fetcher, given) == []
+    assert len(fetcher._records) == left
 
 
 async def test_offsets_of_an_old_generation_are_refused(member: Member) -> None:

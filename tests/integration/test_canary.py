@@ -60,8 +60,8 @@ from processor.stream.transport import ConsumerThread
 
 rightly = ConsumerThread._take
 
-def take(thread, fetcher):
-    carriers = rightly(thread, fetcher)
+def take(thread, fetcher, given):
+    carriers = rightly(thread, fetcher, given)
     return [{}[it.records[0].key] for it in carriers]
 
 ConsumerThread._take = take

@@ -101,7 +101,7 @@ engine.accept = noting
 DEAF = """
 from processor.stream.transport import ConsumerThread
 
-async def nothing(thread, timeout):
+async def nothing(thread, timeout, given):
     await asyncio.sleep(timeout)
     return []
 

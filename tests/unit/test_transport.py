@@ -43,6 +43,6 @@ async def test_hours_in_which_nothing_comes_leave_nothing_behind() -> None:
     thread._consumer = SimpleNamespace(_closed=False, _fetcher=fetcher)
     thread._openings, thread._held = {}, frozenset()
     for _ in range(50):
-        assert await thread.fetch(0.0) == []
+        assert await thread.fetch(0.0, 0) == []
     await asyncio.sleep(0)
     assert fetcher._fetch_waiters == set()

@@ -181,8 +181,8 @@ class Consumer(driver.Consumer):
         try:
             while not (self.flow_active or self.should_stop):
                 await self.wait_first(self.can_resume_flow, timeout=1.0)  # type: ignore[arg-type]
-            fetch = self._thread.fetch, 0.2, self._openings_given
-            carriers = [] if self.should_stop else await self._thread.call_thread(*fetch)
+            given = self._openings_given
+            carriers = [] if self.should_stop else await self._thread.call_thread(self._thread.fetch, 0.2, given)
         except KafkaError as error:  # a right that was taken away, as a rule
             cast("App", self.app).engine.fail(error)
         for carrier in carriers:

@@ -21,9 +21,8 @@ from processor.audit.verdict import Verdict
 
 MINUTES: Final = float(os.environ.get("MINUTES", "0"))
 PROOF: Final = float(os.environ.get("PROOF", "0"))
-_SEED: Final = os.environ.setdefault("TRIAL_SEED", os.environ.get("SEED") or str(random.randrange(1, 10**6)))
-SEED: Final = int(_SEED)
-"""The same in all processes of a run, which inherit it."""
+SEED: Final = int(os.environ.get("SEED") or os.environ.setdefault("TRIAL_SEED", str(random.randrange(1, 10**6))))
+"""One that is drawn is the same in all processes of a run, which inherit it."""
 IS_LONG: Final = bool(MINUTES or PROOF)
 CLUSTER: Final = os.environ.get("CLUSTER", "")
 

@@ -152,8 +152,11 @@ async def test_a_worker_listens_where_its_setting_says_and_nowhere_else(
 
 def listening(pid: int) -> set[int]:
     """Give the TCP ports on which a process listens."""
-    links = (link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir())
-    inodes = {str(link).removeprefix("socket:[").rstrip("]") for link in links if str(link).startswith("socket:")}
+    links = list[str]()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            links.append(str(link.readlink()))
+    inodes = {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
     tables = [Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
     lines = [line.split() for table in tables for line in table]
     return {int(line[1].rpartition(":")[2], 16) for line in lines if line[3] == "0A" and line[9] in inodes}

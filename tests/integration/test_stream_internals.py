@@ -116,6 +116,7 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     # processor.stream.app
     (BootStrategy._should_enable_web, "self"),
     (faust.App.on_first_start, "self"),
+    (faust.App.FlowControlQueue, "self, maxsize, clear_on_resume"),
     (faust.App._create_directories, "self"),
     (faust.App._on_agent_error, "self, agent, exc"),
 ]

@@ -83,15 +83,14 @@ def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
     names = engine.names
     schema = transport.CarrierSchema(key_type=bytes, value_type=bytes)
     source = app.topic(names["messages.inbound"], names["messages.outbound"], schema=schema)
+    changelog = app.topic(names["window-state"], schema=schema, partitions=settings.partitions, compacting=True)
     app.Table(
         "windows",
         key_type=bytes,
         value_type=bytes,
         partitions=settings.partitions,
         store=f"{store.SCHEME}://windows/",
-        changelog_topic=app.topic(
-            names["window-state"], schema=schema, partitions=settings.partitions, compacting=True
-        ),
+        changelog_topic=changelog,
         schema=schema,
     )
 

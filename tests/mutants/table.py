@@ -487,6 +487,21 @@ MUTANTS: Final = (
         _GUARDS + "test_a_jump_of_positions_is_seen_and_what_it_left_out_is_read",
     ),
     Mutant(
+        "a fetch from before a rebalance takes what was opened after it",
+        "processor/stream/transport.py",
+        " if opening <= given}",
+        "}",
+        "tests/integration/test_stream_internals.py"
+        "::test_whoever_asked_before_a_partition_was_opened_is_given_nothing_of_it",
+    ),
+    Mutant(
+        "what waits for the agent is cleared whenever Faust resumes",
+        "processor/stream/app.py",
+        "super().FlowControlQueue(maxsize)",
+        "super().FlowControlQueue(maxsize, clear_on_resume=True)",
+        "tests/unit/test_app.py::test_what_waits_for_the_agent_stays_there_when_faust_resumes_a_second_time",
+    ),
+    Mutant(
         "the transaction of a writer that lives is ended in its name",
         "processor/stream/engine.py",
         "if writer == self.transactional_id or not await is_gone(self.connection, self.settings.app_id, writer):",

@@ -1,11 +1,18 @@
 """Questions about the ends of partitions' logs, asked outside of the consumer group."""
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
 
 from processor.kafka.connection import Connection
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,9 @@ class LogReader:
         self._now_ms = now_ms
         self._all = connection.consumer()
         self._committed = connection.consumer(isolation_level="read_committed")
+        self._asking: asyncio.Task[Any] | None = None
+        self.unanswered_since_s: float | None = None
+        """Since when (monotonic) `known_ends` asks without an answer; None while it does not."""
 
     async def start(self) -> None:
         """Connect."""
@@ -55,6 +65,32 @@ class LogReader:
         """Ask for the high watermarks; the answer counts from before the question."""
         noted_ms = self._now_ms()
         return LogEnds(noted_ms, await self._all.end_offsets(list(tps)))
+
+    async def known_ends(self, tps: Iterable[TopicPartition]) -> LogEnds:
+        """Ask as `ends` does; NO_ENDS where the brokers stay silent, or `break_off` is called meanwhile."""
+        self._asking = asyncio.current_task()
+        self.unanswered_since_s = self.unanswered_since_s or time.monotonic()
+        try:
+            ends = await self.ends(tps)
+        except KafkaTimeoutError:
+            silent_s = round(time.monotonic() - self.unanswered_since_s)
+            log.warning("stream.brokers-silent", silent_s=silent_s)
+            return NO_ENDS
+        except asyncio.CancelledError:
+            if self._asking is not None or (task := asyncio.current_task()) is None:
+                raise  # not by `break_off`
+            task.uncancel()
+            return NO_ENDS
+        finally:
+            self._asking = None
+        self.unanswered_since_s = None
+        return ends
+
+    def break_off(self) -> None:
+        """Have a question of `known_ends` that is under way come to nothing: whoever stops waits for no answer."""
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking.cancel()
 
     async def stable_ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Ask for the last stable offsets: before them no transaction is open."""

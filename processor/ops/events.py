@@ -29,6 +29,12 @@ EVENTS: Final[dict[str, LogEvent]] = {
         "Records came from another place than the one to go on from; they were dropped, and reading begins anew there.",
         "Once in a rebalance is no harm. Again and again: report it.",
     ),
+    "stream.brokers-silent": LogEvent(
+        "warning",
+        "The brokers do not tell where the inputs end (`silent_s`: for so long); idle timers wait for that, and the"
+        " worker goes on asking.",
+        "Look at the brokers. The worker need not be restarted.",
+    ),
     "stream.input-transaction-open": LogEvent(
         "warning",
         "A producer keeps a transaction open on an input topic, and the merge of both topics waits for it.",

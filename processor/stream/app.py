@@ -82,7 +82,6 @@ def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
     app.engine = engine
     names = engine.names
     schema = transport.CarrierSchema(key_type=bytes, value_type=bytes)
-    source = app.topic(names["messages.inbound"], names["messages.outbound"], schema=schema)
     changelog = app.topic(names["window-state"], schema=schema, partitions=settings.partitions, compacting=True)
     app.Table(
         "windows",
@@ -94,7 +93,7 @@ def create_app(settings: Settings, watcher: Watcher | None = None) -> App:
         schema=schema,
     )
 
-    @app.agent(source)
+    @app.agent(app.topic(names["messages.inbound"], names["messages.outbound"], schema=schema))
     async def windows(stream: Any) -> None:
         async for event in stream.noack().events():
             event.ack()

@@ -186,8 +186,9 @@ class Assignment:
         clock_ms = 0
         if progress is not None:
             clock_ms, owner.sequence = progress.clock_ms, progress.sequence
-        elif state.windows:  # the offsets were lost: go on after whatever was numbered, and fire nothing twice
-            clock_ms = max(window.closed_at or window.last_inbound_at for window in state.windows.values())
+        elif state.records or engine.policy.effects_from_ms:
+            # somebody was here before: go on after whatever was numbered, and fire nothing twice
+            clock_ms = max((window.closed_at or window.last_inbound_at for window in state.windows.values()), default=0)
             owner.sequence = engine.clock.now_ms() * 1000
         await fill(owner.core, clock_ms, state)
         return owner

@@ -61,6 +61,7 @@ class TransactionLoop:
         """Take no further round; `run` returns when the transaction under way is committed."""
         self._stopping.set()
         self._arrived.set()
+        self.log_reader.break_off()
 
     async def run(self) -> None:
         """Run until stopped.
@@ -127,12 +128,12 @@ class TransactionLoop:
             return NO_ENDS
         self._asked_s = now_s if is_time else self._asked_s
         stood = {buffer.tp: buffer.taken for owner in owners for buffer in owner.buffers}
-        ends = await self.log_reader.ends(stood)
-        if any(ends.offsets[tp] < taken for tp, taken in stood.items()):  # its idle clock must not go on over that
+        ends = await self.log_reader.known_ends(stood)
+        if any(ends.offsets.get(tp, taken) < taken for tp, taken in stood.items()):  # no idle clock may go on over that
             await self.log_reader.check(stood)
         for owner in owners:
             owner.note_ends(ends)
-            if owner.is_behind() and now_s - owner.waiting_since_s > _UPSTREAM_S:
+            if ends.offsets and owner.is_behind() and now_s - owner.waiting_since_s > _UPSTREAM_S:
                 await self._excuse(owner, ends)
         return ends
 

@@ -1,12 +1,15 @@
 """What is asked about the ends of logs, and to which moment an answer belongs."""
 
+import asyncio
 import time
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaTimeoutError
 
 from processor.kafka.connection import Connection
-from processor.kafka.log import LogReader
+from processor.kafka.log import NO_ENDS, LogReader
 
 TP = TopicPartition("messages.inbound", 0)
 
@@ -26,4 +29,44 @@ async def test_the_ends_of_logs_count_from_before_the_question() -> None:
     ends = await reader.ends([TP])
     assert ends.offsets == {TP: 7}
     assert ends.noted_ms < answered_ms[0]
+    await reader.stop()
+
+
+async def test_where_brokers_stay_silent_nothing_is_known_of_the_ends_until_they_tell() -> None:
+    reader = LogReader(Connection("127.0.0.1:1"), lambda: 1)
+    answers: list[Any] = [KafkaTimeoutError(), {TP: 7}]
+
+    async def end_offsets(_: list[TopicPartition]) -> Any:
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    client: Any = reader._all
+    client.end_offsets = end_offsets
+    assert await reader.known_ends([TP]) is NO_ENDS
+    assert reader.unanswered_since_s is not None
+    assert (await reader.known_ends([TP])).offsets == {TP: 7}
+    assert reader.unanswered_since_s is None
+    await reader.stop()
+
+
+async def test_a_question_that_is_broken_off_comes_to_nothing_and_its_asker_goes_on() -> None:
+    reader = LogReader(Connection("127.0.0.1:1"), lambda: 1)
+
+    async def end_offsets(_: list[TopicPartition]) -> None:
+        await asyncio.Event().wait()
+
+    client: Any = reader._all
+    client.end_offsets = end_offsets
+    reader.break_off()  # nobody asks: nothing to break off
+    asker = asyncio.create_task(reader.known_ends([TP]))
+    await asyncio.sleep(0)
+    reader.break_off()
+    assert await asker is NO_ENDS
+    assert asker.cancelling() == 0
+    asker = asyncio.create_task(reader.known_ends([TP]))
+    await asyncio.sleep(0)
+    asker.cancel()  # by anybody else it is what it always is
+    with pytest.raises(asyncio.CancelledError):
+        await asker
     await reader.stop()

@@ -1,7 +1,9 @@
 """A state that was lost comes back from the inputs, by the way that docs/operations.md gives."""
 
 import asyncio
+import itertools
 import json
+import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from processor import topics
 from processor.audit.findings import OUTPUTS
+from processor.audit.partitioner import partition_of
 from processor.audit.reading import verify
+from processor.audit.records import rfc3339
 from processor.settings import Settings
-from tests.chaos.backlog import HOUR_MS, backlog
-from tests.chaos.harness import Stage
+from tests.chaos.backlog import HOUR_MS, Wanted, backlog
+from tests.chaos.harness import Stage, patience
 from tests.integration.conftest import PARTITIONS
 from tests.integration.test_replay import answered, elsewhere
 
@@ -67,8 +72,78 @@ async def test_a_state_that_is_lost_is_rebuilt_in_its_place_and_says_nothing_of_
         stage.worker("w")
         await stage.until_consumed(READY_S)
         assert await states(stage) == before
-        again = await stage.records(*OUTPUTS)
-    assert all(not [record for record in again[tp] if record.offset >= said[tp]] for tp in said)
+        assert all(not records for records in (await told_since(stage, said)).values())
+        # and whoever orders by sequence finds what comes next behind what came before
+        await stage.preload(message(n, time.time_ns() // 1_000_000, f"new{n}", contact=500) for n in range(PARTITIONS))
+        await stage.until_consumed(READY_S)
+        assert [len(records) for records in (await told_since(stage, said)).values() if records] == [1] * PARTITIONS
+        await numbered_on(stage)
+
+
+async def test_a_move_tells_what_fell_due_on_the_way_and_numbers_it_behind_what_was_told(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """The inputs are read from their begin over the state as it is, as on another cluster to which both were copied."""
+    here = settings.model_copy(update={"clock": "event"})
+    moved_ms = time.time_ns() // 1_000_000 - HOUR_MS
+    day_ms = 24 * HOUR_MS
+    async with Stage.open(here, tmp_path) as stage:
+        ends_on_the_way = [message(n, moved_ms - day_ms + 5_000, f"old{n}") for n in range(PARTITIONS)]
+        last_here = [message(n, moved_ms, f"last{n}", contact=1) for n in range(PARTITIONS)]
+        await stage.preload([*ends_on_the_way, *last_here])
+        worker = stage.worker("w")
+        await stage.until_consumed(READY_S)
+        worker.signal(signal.SIGTERM)
+        assert await worker.ended(10 * patience()) == 0
+        said = await stage.ends(*OUTPUTS)
+    (folder := tmp_path / "there").mkdir()
+    before = datetime.fromtimestamp(moved_ms / 1000 - 60, UTC)
+    there = here.model_copy(
+        update={"app_id": f"{settings.app_id}.there", "on_lost_offsets": "restart", "effects_from": before.isoformat()}
+    )
+    async with Stage.open(there, folder) as stage:
+        stage.worker("w")
+        await stage.preload(message(n, moved_ms + 60_000, f"next{n}", contact=2) for n in range(PARTITIONS))
+        await stage.until_consumed(READY_S)
+        again = await told_since(stage, said)
+        closed = {json.loads(record.value)["id"] for tp in stage.tps("window-closed") for record in again[tp]}
+        opened = {
+            json.loads(record.value)["data"]["cause"]["id"] for tp in stage.tps("window-opened") for record in again[tp]
+        }
+        await numbered_on(stage)
+    assert len(closed) == PARTITIONS
+    assert opened == {f"next{n}" for n in range(PARTITIONS)}
+
+
+def message(partition: int, time_ms: int, id_: str, contact: int = 0) -> Wanted:
+    """Make a text of a contact that lives on the partition."""
+    contacts = (f"55119{n:08}" for n in itertools.count())
+    keys = (f"whatsapp:15550001:{name}" for name in contacts)
+    key = next(
+        itertools.islice((it for it in keys if partition_of(it.encode(), PARTITIONS) == partition), contact, None)
+    )
+    body = {
+        "id": id_,
+        "type": "text",
+        "business_id": "15550001",
+        "contact_id": key.split(":")[2],
+        "time": rfc3339(time_ms),
+    }
+    return Wanted("inbound", partition, key.encode(), json.dumps(body).encode())
+
+
+async def told_since(stage: Stage, ends: dict[TopicPartition, int]) -> dict[TopicPartition, list[ConsumerRecord]]:
+    """Give what lies on the outputs behind these offsets."""
+    found = await stage.records(*OUTPUTS)
+    return {tp: [record for record in found[tp] if record.offset >= end] for tp, end in ends.items()}
+
+
+async def numbered_on(stage: Stage) -> None:
+    """Look that sequences grow along each partition, all of its outputs together by their time on the topic."""
+    found = await stage.records(*OUTPUTS)
+    for tp, records in found.items():
+        sequences = [json.loads(record.value)["sequence"] for record in records]
+        assert sequences == sorted(sequences), tp
 
 
 async def made_anew(stage: Stage, *names: str) -> None:

@@ -26,6 +26,7 @@ from processor.audit.reading import verify
 from processor.audit.records import TopicKind, rfc3339
 from processor.codec.state import encode_window
 from processor.core.window import Window
+from processor.embedded import EmbeddedKafka
 from processor.kafka.offsets import Progress, encode_progress
 from processor.settings import PREFIX_LENGTH_MAX, Settings
 from processor.stream.engine import EXIT_REFUSED
@@ -486,6 +487,23 @@ async def test_a_window_ends_by_the_wall_clock_when_nobody_writes_and_never_earl
         assert max(late_ms) < settings.timer_grace_ms + 1500 * patience()
         outputs = await stage.records(*OUTPUTS)
         assert sum(map(len, outputs.values())) == 3
+
+
+async def test_an_idle_worker_ends_in_time_where_its_broker_is_silent(settings: Settings, tmp_path: Path) -> None:
+    """It asks all the time where its inputs end, and an answer may take 40 s."""
+    with EmbeddedKafka() as kafka:
+        of_its_own = settings.model_copy(update={"bootstrap_servers": kafka.bootstrap_servers, "clock": "live"})
+        async with Stage.open(of_its_own, tmp_path) as stage:
+            worker = stage.worker("w")
+            await stage.preload(said("inbound", contact_on(n), now_ms(), f"m{n}", n) for n in range(PARTITIONS))
+            await stage.until_consumed(READY_S)
+            kafka.suspend(0)
+            try:
+                await asyncio.sleep(1)  # until it asks: it does so five times a second
+                worker.signal(signal.SIGTERM)
+                assert await worker.ended(25) == 0, worker.told()
+            finally:
+                kafka.resume(0)
 
 
 async def test_a_member_that_stays_keeps_its_state_over_a_rebalance(settings: Settings, tmp_path: Path) -> None:

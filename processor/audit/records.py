@@ -264,7 +264,9 @@ def _sort(topic_kind: TopicKind, type_: object) -> str:
 
 def _fields_are_good(topic_kind: TopicKind, sort: str, body: dict[str, Any], text: str) -> bool:
     """Look at the fields that the contract's table gives this type, and at no others: those are carried."""
-    if not (_is_text(body["type"]) and body["type"] and _is_id(body.get("id", "a status may go without"))):
+    type_ = body["type"]
+    id_ = given(body, "id", "a status may go without") if type_ == "status" else body["id"]
+    if not (_is_text(type_) and type_ and _is_id(id_)):
         return False
     if topic_kind == "outbound":
         return sort not in ("free-form", "template", "unknown") or _send_fields_are_good(body, text)

@@ -84,7 +84,7 @@ class _Record(msgspec.Struct, gc=False):
 class _Status(_Record, gc=False):
     """A delivery status bears the id of the send that it speaks of, and need not have one of its own."""
 
-    id: _Id | msgspec.UnsetType = msgspec.UNSET
+    id: _Id | None = None
 
 
 class _Common(_Record, gc=False, kw_only=True):

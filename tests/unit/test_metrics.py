@@ -13,9 +13,12 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from processor.ops import instruments
+from processor.codec.inputs import InputDecoder
+from processor.core.sending import REFUSALS
+from processor.ops import instruments, labels
 from processor.ops.metrics import Metrics, catalogue
 from processor.ops.pages import dashboard, page
+from tests.examples import input_examples
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/metrics.md"
@@ -59,6 +62,40 @@ def test_the_folder_in_which_other_programs_gather_their_counts_is_left_alone(th
     code = "from processor.ops.metrics import Metrics; Metrics().transactions.inc()"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(folder)})
     assert [*tmp_path.rglob("*.db")] == []
+
+
+def test_whatever_a_counter_may_count_is_there_at_zero_so_that_its_first_burst_is_a_rate() -> None:
+    families = {family.name: family.samples for family in Metrics().registry.collect()}
+    for entry in catalogue():
+        if entry.kind == "counter":
+            samples = families[entry.name.removesuffix("_total")]
+            assert samples, entry.name
+            assert {sample.value for sample in samples} == {0}
+            assert all(sample.labels.keys() == set(entry.labels) for sample in samples)
+
+
+def test_what_is_there_at_zero_is_what_core_codec_and_traces_count() -> None:
+    def words(folder: str, line: str) -> set[str]:
+        texts = [path.read_text("utf-8") for path in (ROOT / "processor" / folder).glob("*.py")]
+        return {word for text in texts for rest in re.findall(line, text) for word in re.findall('"([a-z-]+)"', rest)}
+
+    causes = words("core", r"counts(\[.*\]) ") | words("codec", r"Noted\(key, event_time_ms, (.*)")
+    assert {cause for (cause,) in labels.WITHOUT_EFFECT} == causes
+    assert {outcome for (outcome,) in labels.TRACED_INPUTS} == words("tracing", r"counts(\[.*\]) ")
+    assert {reason for (reason,) in labels.DEAD_LETTERS} == words("codec", r'DeadLetter\(("[a-z-]+")')
+    assert {reason for (reason,) in labels.REJECTIONS} == REFUSALS.keys()
+
+
+@pytest.mark.parametrize("event", ["inbound", "outbound"])
+def test_a_record_is_counted_by_its_type_unless_the_contract_does_not_know_it(event: str) -> None:
+    decoder = InputDecoder(0, 1, (), 65_536, check_keys=False)
+    counted = labels.TYPES[f"messages.{event}"]
+    found = set()
+    for example in input_examples(event, "good"):
+        read = getattr(decoder, event)(example.key, example.value, example.timestamp_ms, example.headers)
+        assert (read.type in counted) != example.name.endswith("/unknown-type"), example.name
+        found.add(read.type)
+    assert counted - found == {labels.OTHER}
 
 
 def test_two_workers_in_one_process_do_not_share_their_counts() -> None:

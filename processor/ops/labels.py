@@ -1,6 +1,6 @@
 """The values that labels of closed lists can have: a counter has a series for each, at 0, before it first counts.
 
-Prometheus sees no rate in a series that is born with its first count: of a burst, neither alert nor dashboard would know.
+Prometheus sees no rate in a series that is born with its first count: neither alert nor dashboard would see a burst.
 """
 
 from typing import Final

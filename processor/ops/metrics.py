@@ -30,11 +30,8 @@ class Entry(NamedTuple):
     meaning: str
     remedy: str
     """What to look at, or to do, where the value is not as it should be."""
-
-    @property
-    def unit(self) -> str:
-        """What is counted or measured: the last word of the name."""
-        return self.name.removesuffix("_total").rpartition("_")[2]
+    unit: str
+    """What is counted or measured."""
 
 
 def _metric(
@@ -44,11 +41,15 @@ def _metric(
     meaning: str,
     remedy: str,
     at_zero: Sequence[tuple[str, ...]] = (),
+    unit: str = "",
     **more: Any,
 ) -> Any:
-    """Describe a metric; `at_zero` are the values of its labels that are there before anything is counted."""
+    """Describe a metric; its unit is the last word of its name unless it is given.
+
+    `at_zero` are the values of its labels that are there before anything is counted.
+    """
     scraped = f"{PREFIX}{name}{'_total' if kind is Counter else ''}"
-    entry = Entry(scraped, kind.__name__.lower(), tuple(labels), meaning, remedy)
+    entry = Entry(scraped, kind.__name__.lower(), tuple(labels), meaning, remedy, unit or name.rpartition("_")[2])
     make = {"kind": kind, "name": PREFIX + name, "at_zero": at_zero, "more": more}
     return field(init=False, metadata={"entry": entry, "make": make})
 
@@ -91,6 +92,7 @@ class Metrics:
         "Records that could not be read, by the contract's reason.",
         "Read the topic dead-letters: its headers say where each came from. wrong-partition: a producer's partitioner.",
         at_zero=known.DEAD_LETTERS,
+        unit="records",
     )
     without_effect: Counter = _metric(
         Counter,
@@ -100,6 +102,7 @@ class Metrics:
         " older than what is known), silent, misplaced; and unknown-type, which is taken as a message or a send.",
         "late or not-newer in numbers: the platform delivers late or twice. misplaced: types on the wrong topic.",
         at_zero=known.WITHOUT_EFFECT,
+        unit="records",
     )
     traced_inputs: Counter = _metric(
         Counter,
@@ -163,6 +166,7 @@ class Metrics:
         (),
         "Open transactions of dead workers that this one ended to take their partitions over.",
         "One for each worker that died; more: workers die all the time, read their last lines.",
+        unit="transactions",
     )
 
     partitions: Gauge = _metric(
@@ -215,6 +219,7 @@ class Metrics:
         ("partition",),
         "Reminders within the next minute of the clock; some will turn out stale.",
         "A hundred thousand: a campaign's windows are about to end; consumers should be ready.",
+        unit="timers",
     )
     timers_overdue: Gauge = _metric(
         Gauge,
@@ -223,6 +228,7 @@ class Metrics:
         "Reminders that are due by the brokers' time, less the grace, and have not fired; some will turn out stale.",
         "For more than seconds: the partition is behind (offset_lag), or the brokers do not tell the time (the log line"
         " clock.unanswered).",
+        unit="timers",
     )
     timer_lateness_seconds: Histogram = _metric(
         Histogram,
@@ -266,6 +272,19 @@ class Metrics:
             setattr(self, each.name, made)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # or each would be two series
         ProcessCollector(registry=self.registry)
+
+
+PROCESS: Final = (
+    Entry(
+        "process_resident_memory_bytes",
+        "gauge",
+        (),
+        "Memory of the machine that the process has.",
+        "Follows known_windows and buffered_records. Near its limit, or where it is swapped: more memory or workers.",
+        "bytes",
+    ),
+)
+"""What page and dashboard tell of the process's own, which prometheus_client makes."""
 
 
 def _of_catalogue() -> list[Field[Any]]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from processor.ops.events import EVENTS
-from processor.ops.metrics import catalogue
+from processor.ops.metrics import PROCESS, catalogue
 from processor.settings import ENV_PREFIX, Settings
 from processor.topics import INPUTS
 from tests.deploy.tools import needs, path_of
@@ -26,7 +26,7 @@ def rules(name: str = "alerts.yml") -> list[dict[str, Any]]:
 
 def series() -> set[str]:
     """Give the names that a scrape can have."""
-    names: set[str] = set()
+    names = {entry.name for entry in PROCESS}
     for entry in catalogue():
         histogram = {f"{entry.name}_{part}" for part in ("bucket", "sum", "count")}
         names |= histogram if entry.kind == "histogram" else {entry.name}
@@ -34,7 +34,7 @@ def series() -> set[str]:
 
 
 def asked(query: str) -> set[str]:
-    return set(re.findall(r"\bjanela_\w+", query))
+    return set(re.findall(r"\b(?:janela|process)_\w+", query))
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
@@ -54,7 +54,7 @@ def test_no_runbook_is_without_an_alert() -> None:
 
 
 def test_a_runbook_names_metrics_that_there_are() -> None:
-    names = {entry.name for entry in catalogue()}
+    names = {entry.name for entry in (*catalogue(), *PROCESS)}
     for page in (DEPLOY / "runbooks").iterdir():
         assert asked(page.read_text("utf-8")) <= names, page.name
 
@@ -94,7 +94,7 @@ def test_the_dashboard_asks_for_every_metric_and_no_other() -> None:
     board = json.loads((DEPLOY / "grafana/janela.json").read_text("utf-8"))
     found = {name for panel in board["panels"] for target in panel["targets"] for name in asked(target["expr"])}
     assert found <= series()
-    assert {name.removesuffix("_bucket") for name in found} == {entry.name for entry in catalogue()}
+    assert {name.removesuffix("_bucket") for name in found} == {entry.name for entry in (*catalogue(), *PROCESS)}
 
 
 def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from processor.codec.inputs import InputDecoder
 from processor.core.sending import REFUSALS
 from processor.ops import instruments, labels
-from processor.ops.metrics import Metrics, catalogue
+from processor.ops.metrics import PROCESS, Metrics, catalogue
 from processor.ops.pages import dashboard, page
 from tests.examples import input_examples
 
@@ -24,6 +24,11 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/metrics.md"
 DASHBOARD = ROOT / "deploy/grafana/janela.json"
 ALLOWED_LABELS = {"topic", "partition", "type", "reason", "cause", "state", "loop", "outcome"}
+
+ALLOWED_UNITS = {
+    *("seconds", "records", "outputs", "rejections", "inputs", "transactions", "partitions", "rebalances", "windows"),
+    "timers",
+}
 
 
 def test_page_and_dashboard_say_what_the_catalogue_says() -> None:
@@ -36,6 +41,7 @@ def test_each_entry_says_what_it_means_and_what_to_do() -> None:
         assert re.fullmatch(r"janela_[a-z_]+", entry.name)
         assert (entry.kind == "counter") == entry.name.endswith("_total")
         assert set(entry.labels) <= ALLOWED_LABELS
+        assert entry.unit in ALLOWED_UNITS
         for sentence in (entry.meaning, entry.remedy):
             assert sentence[0].isupper() or sentence.split()[0].rstrip(":.") in _WORDS
             assert sentence.endswith(".")
@@ -51,7 +57,7 @@ def test_what_is_scraped_is_the_catalogue_and_the_process() -> None:
     assert {entry.name.removesuffix("_total") for entry in catalogue()} == {
         name for name in found if name.startswith("janela_")
     }
-    assert "process_resident_memory_bytes" in found
+    assert {entry.name for entry in PROCESS} <= found
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["there", "missing"])
@@ -117,6 +123,18 @@ def test_a_restore_that_was_broken_off_is_gone_with_the_next_assignment() -> Non
 def test_the_dashboard_sums_no_gauge_that_is_of_one_machine() -> None:
     queries = [target["expr"] for panel in json.loads(dashboard())["panels"] for target in panel["targets"]]
     assert "janela_clock_ahead_seconds" in queries
+
+
+def test_the_dashboard_shows_the_memory_of_workers_and_of_nobody_else() -> None:
+    (panel,) = [each for each in json.loads(dashboard())["panels"] if "memory" in each["title"]]
+    assert panel["fieldConfig"]["defaults"]["unit"] == "bytes"
+    assert [it["expr"] for it in panel["targets"]] == ['process_resident_memory_bytes{job="janela"}']
+
+
+def test_the_page_says_in_what_unit_each_metric_is() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| \w+ \| (\w+) \|", page(), re.MULTILINE))
+    assert rows == {entry.name: entry.unit for entry in (*catalogue(), *PROCESS)}
+    assert (rows["janela_timers_overdue"], rows["janela_transaction_seconds"]) == ("timers", "seconds")
 
 
 async def test_a_loop_that_stands_still_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,9 @@ VALUES: Final = DEPLOY / "helm/janela/values.schema.json"
 PROMETHEUS: Final = DEPLOY / "prometheus"
 OPERATORS_RULES: Final = PROMETHEUS / "prometheusrule.yaml"
 
+SELECTED: Final = {"release": "prometheus"}
+"""By what the operator finds rules and monitors, where kube-prometheus-stack is installed under this name."""
+
 API: Final = "kafka.strimzi.io/v1"
 """Strimzi has had it since 0.49, and nothing else since 1.0."""
 CLUSTER: Final = "kafka"
@@ -121,7 +124,7 @@ def prometheus_rule() -> dict[str, Any]:
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": {"name": "janela", "labels": {"app.kubernetes.io/name": "janela"}},
+        "metadata": {"name": "janela", "labels": {"app.kubernetes.io/name": "janela"} | SELECTED},
         "spec": {"groups": groups},
     }
 

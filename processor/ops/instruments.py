@@ -9,8 +9,8 @@ import structlog
 from aiokafka import TopicPartition
 
 from processor.codec.outputs import TOPICS
-from processor.core import events
-from processor.ops.metrics import OTHER, Metrics
+from processor.ops.labels import OTHER, TYPES
+from processor.ops.metrics import Metrics
 from processor.ops.server import OpsServer
 from processor.settings import Settings
 from processor.stream.merge import InputBuffer
@@ -22,19 +22,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-INPUTS: Final = ("messages.inbound", "messages.outbound")
 PULSE_S: Final = 0.25
 DEAD_S: Final = 15.0
 """A loop that has not turned for so long stands still: a large round takes a hundredth of it."""
 WAITING_S: Final = 15.0
 """A partition whose records have waited for so long is not being committed."""
 SOON_MS: Final = 60_000
-
-_KNOWN_TYPES: Final = (
-    events.OPENING_TYPES
-    | events.FREE_FORM_TYPES
-    | {"template", "call", "reaction", "unsupported", "call_permission_reply", "consent", "echo", "noted"}
-)
 
 
 class Pulse:
@@ -137,8 +130,9 @@ class Instruments(Watcher):
     def _drain(self, owner: Owner) -> None:
         """Move what an owner has counted into the metrics."""
         for tp, types in zip(owner.inputs, owner.types, strict=True):
+            topic = self._name(tp)
             for type_, count in types.items():
-                self.metrics.records.labels(self._name(tp), type_ if type_ in _KNOWN_TYPES else OTHER).inc(count)
+                self.metrics.records.labels(topic, type_ if type_ in TYPES[topic] else OTHER).inc(count)
             types.clear()
         for cause, count in owner.counts.items():
             self.metrics.without_effect.labels(cause).inc(count)
@@ -182,7 +176,7 @@ class Instruments(Watcher):
         states = {"restoring": assigned - len(owners), "at-work": len(owners) - stopped, "stopped": stopped}
         for state, count in states.items():
             metrics.partitions.labels(state).set(max(count, 0))
-        for topic in INPUTS:
+        for topic in TYPES:
             metrics.held_partitions.labels(topic).set(sum(self._name(tp) == topic for tp in engine.held))
         for owner in owners:
             self._measure_owner(owner, engine.clock.now_ms())

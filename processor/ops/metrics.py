@@ -1,7 +1,7 @@
 """The metrics of a worker: one catalogue, from which the page in `docs/` and the dashboard are made.
 
 A metric is a field of `Metrics`, so one that is not in the catalogue does not type-check. Labels are bounded: topics,
-partitions, and words of closed lists; never a contact, a message id, or what a record says.
+partitions, and words of closed lists (`processor/ops/labels.py`); never a contact, a message id, or what a record says.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
 from prometheus_client.process_collector import ProcessCollector
 
+from processor.ops import labels as known
+
 values.ValueClass = values.MutexValue  # in memory, though PROMETHEUS_MULTIPROC_DIR says in files: that is for others
 PREFIX: Final = "janela_"
-OTHER: Final = "other"
-"""Stands for the types that no table of the contract has: what records say must not make series."""
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RECORDS: Final = (1, 10, 100, 1_000, 4_000, 16_000, 64_000)
@@ -30,17 +30,27 @@ class Entry(NamedTuple):
     meaning: str
     remedy: str
     """What to look at, or to do, where the value is not as it should be."""
-
-    @property
-    def unit(self) -> str:
-        """What is counted or measured: the last word of the name."""
-        return self.name.removesuffix("_total").rpartition("_")[2]
+    unit: str
+    """What is counted or measured."""
 
 
-def _metric(kind: Any, name: str, labels: Sequence[str], meaning: str, remedy: str, **more: Any) -> Any:
+def _metric(
+    kind: Any,
+    name: str,
+    labels: Sequence[str],
+    meaning: str,
+    remedy: str,
+    at_zero: Sequence[tuple[str, ...]] = (),
+    unit: str = "",
+    **more: Any,
+) -> Any:
+    """Describe a metric; its unit is the last word of its name unless it is given.
+
+    `at_zero` are the values of its labels that are there before anything is counted.
+    """
     scraped = f"{PREFIX}{name}{'_total' if kind is Counter else ''}"
-    entry = Entry(scraped, kind.__name__.lower(), tuple(labels), meaning, remedy)
-    make = {"kind": kind, "name": PREFIX + name, "more": more}
+    entry = Entry(scraped, kind.__name__.lower(), tuple(labels), meaning, remedy, unit or name.rpartition("_")[2])
+    make = {"kind": kind, "name": PREFIX + name, "at_zero": at_zero, "more": more}
     return field(init=False, metadata={"entry": entry, "make": make})
 
 
@@ -57,6 +67,7 @@ class Metrics:
         "Records read and decoded, by input topic and type: noted are those that change nothing whatever they say,"
         " such as statuses; other are types that the contract does not know.",
         "Nothing for minutes on both topics: are the producers alive? See offset_lag for a worker that stands still.",
+        at_zero=known.RECORDS,
     )
     outputs: Counter = _metric(
         Counter,
@@ -64,6 +75,7 @@ class Metrics:
         ("topic",),
         "Events committed, by output topic.",
         "Compare with yesterday: a campaign shows as window-expiring and window-closed a day later.",
+        at_zero=known.OUTPUTS,
     )
     rejections: Counter = _metric(
         Counter,
@@ -71,6 +83,7 @@ class Metrics:
         ("reason",),
         "Sends judged not to be allowed, by the contract's reason.",
         "A jump in window-closed: a dispatcher that sends late. no-consent, opt-out: a campaign's list.",
+        at_zero=known.REJECTIONS,
     )
     dead_letters: Counter = _metric(
         Counter,
@@ -78,6 +91,8 @@ class Metrics:
         ("reason",),
         "Records that could not be read, by the contract's reason.",
         "Read the topic dead-letters: its headers say where each came from. wrong-partition: a producer's partitioner.",
+        at_zero=known.DEAD_LETTERS,
+        unit="records",
     )
     without_effect: Counter = _metric(
         Counter,
@@ -86,14 +101,17 @@ class Metrics:
         "Records that changed no window: late (behind the clock by a window's length), not-newer (a double, or"
         " older than what is known), silent, misplaced; and unknown-type, which is taken as a message or a send.",
         "late or not-newer in numbers: the platform delivers late or twice. misplaced: types on the wrong topic.",
+        at_zero=known.WITHOUT_EFFECT,
+        unit="records",
     )
     traced_inputs: Counter = _metric(
         Counter,
         "traced_inputs",
         ("outcome",),
         "Inputs with a valid trace context, by what came of it: span, not-sampled (it went on as it came), beyond-limit"
-        " (so did this, though it was sampled); only with traces=otlp.",
+        " (so did this, though it was sampled); 0 without traces=otlp.",
         "Where beyond-limit grows, producers sample more than a worker makes spans of: see docs/tracing.md.",
+        at_zero=known.TRACED_INPUTS,
     )
     clock_ahead: Gauge = _metric(
         Gauge,
@@ -148,6 +166,7 @@ class Metrics:
         (),
         "Open transactions of dead workers that this one ended to take their partitions over.",
         "One for each worker that died; more: workers die all the time, read their last lines.",
+        unit="transactions",
     )
 
     partitions: Gauge = _metric(
@@ -200,6 +219,7 @@ class Metrics:
         ("partition",),
         "Reminders within the next minute of the clock; some will turn out stale.",
         "A hundred thousand: a campaign's windows are about to end; consumers should be ready.",
+        unit="timers",
     )
     timers_overdue: Gauge = _metric(
         Gauge,
@@ -208,6 +228,7 @@ class Metrics:
         "Reminders that are due by the brokers' time, less the grace, and have not fired; some will turn out stale.",
         "For more than seconds: the partition is behind (offset_lag), or the brokers do not tell the time (the log line"
         " clock.unanswered).",
+        unit="timers",
     )
     timer_lateness_seconds: Histogram = _metric(
         Histogram,
@@ -246,9 +267,24 @@ class Metrics:
         for each in _of_catalogue():
             make, entry = each.metadata["make"], each.metadata["entry"]
             made = make["kind"](make["name"], entry.meaning, entry.labels, registry=self.registry, **make["more"])
+            for values_of_labels in make["at_zero"]:
+                made.labels(*values_of_labels)
             setattr(self, each.name, made)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # or each would be two series
         ProcessCollector(registry=self.registry)
+
+
+PROCESS: Final = (
+    Entry(
+        "process_resident_memory_bytes",
+        "gauge",
+        (),
+        "Memory of the machine that the process has.",
+        "Follows known_windows and buffered_records. Near its limit, or where it is swapped: more memory or workers.",
+        "bytes",
+    ),
+)
+"""What page and dashboard tell of the process's own, which prometheus_client makes."""
 
 
 def _of_catalogue() -> list[Field[Any]]:

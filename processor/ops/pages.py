@@ -11,21 +11,23 @@ from typing import Any, Final
 from processor.logs import BURST, PERIOD_S
 from processor.ops.contract_page import contract_page
 from processor.ops.events import EVENTS
-from processor.ops.metrics import Entry, catalogue
+from processor.ops.metrics import PROCESS, Entry, catalogue
 from processor.ops.settings_page import settings_page
 
 WIDTH: Final = 12
 HEIGHT: Final = 8
 """Of a panel, in Grafana's grid of 24 columns."""
+_GRAFANAS: Final = {"seconds": "s", "bytes": "bytes"}
+"""Our units -> Grafana's; the others are numbers."""
 
 _PAGE: Final = """\
 # Metrics
 
-What `/metrics` on a worker's `JANELA_OPS_ADDRESS` tells, beside the process's own (`process_*`). Made from the
+What `/metrics` on a worker's `JANELA_OPS_ADDRESS` tells, beside more of the process's own (`process_*`). Made from the
 catalogue (`processor/ops/metrics.py`) by `make docs`, as is the dashboard, `deploy/grafana/janela.json`.
 
-| name | kind | labels | meaning | what to do |
-|---|---|---|---|---|
+| name | kind | unit | labels | meaning | what to do |
+|---|---|---|---|---|---|
 """
 
 _LOG_PAGE: Final = """\
@@ -45,9 +47,9 @@ exceptions the type is told, and a text only where brokers or the system speak. 
 def page() -> str:
     """Write the catalogue as a page of Markdown."""
     return _PAGE + "".join(
-        f"| `{entry.name}` | {entry.kind} | {', '.join(f'`{label}`' for label in entry.labels)} | {entry.meaning} |"
-        f" {entry.remedy} |\n"
-        for entry in catalogue()
+        f"| `{entry.name}` | {entry.kind} | {entry.unit} | {', '.join(f'`{label}`' for label in entry.labels)} |"
+        f" {entry.meaning} | {entry.remedy} |\n"
+        for entry in (*catalogue(), *PROCESS)
     )
 
 
@@ -59,7 +61,7 @@ def log_page() -> str:
 
 def dashboard() -> str:
     """Write a dashboard with a panel for each metric, as Grafana imports it."""
-    panels = [_panel(number, entry) for number, entry in enumerate(catalogue())]
+    panels = [_panel(number, entry) for number, entry in enumerate((*catalogue(), *PROCESS))]
     source = {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
     whole = {
         "title": "janela",
@@ -81,11 +83,11 @@ def _panel(number: int, entry: Entry) -> dict[str, Any]:
     return {
         "id": number + 1,
         "type": "timeseries",
-        "title": entry.name.removeprefix("janela_").removesuffix("_total").replace("_", " "),
+        "title": entry.name.partition("_")[2].removesuffix("_total").replace("_", " "),
         "description": f"{entry.meaning}\n\n{entry.remedy}",
         "datasource": {"type": "prometheus", "uid": "${source}"},
         "gridPos": {"h": HEIGHT, "w": WIDTH, "x": number % 2 * WIDTH, "y": number // 2 * HEIGHT},
-        "fieldConfig": {"defaults": {"unit": "s" if entry.unit == "seconds" else "short"}, "overrides": []},
+        "fieldConfig": {"defaults": {"unit": _GRAFANAS.get(entry.unit, "short")}, "overrides": []},
         "targets": targets,
     }
 
@@ -99,6 +101,9 @@ def _queries(entry: Entry) -> Iterator[tuple[str, str]]:
         for share in (0.5, 0.99):
             quantile = f"histogram_quantile({share}, sum by ({by}) (rate({entry.name}_bucket[$__rate_interval])))"
             yield quantile, f"p{share * 100:g} {legend if entry.labels else ''}".strip()
+        return
+    if entry in PROCESS:
+        yield f'{entry.name}{{job="janela"}}', "{{instance}}"  # every program has it
         return
     if entry.kind == "gauge" and not labels:
         yield entry.name, "{{instance}}"  # of a machine: a sum would say nothing

@@ -109,6 +109,52 @@ def test_a_value_that_is_not_allowed_is_refused_before_anything_is_installed(val
     assert told in done.stderr
 
 
+EGRESS: Final = "networkPolicy.egress[0]."
+TOKENS: Final = "settings.oauth_token_url=https://idp.example/token"
+LEAST: Final = DRAIN_SECONDS_MAX + 5
+
+
+@helm
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (f"terminationGracePeriodSeconds={LEAST - 1:g}", f"must be at least {LEAST:g}"),
+        ("settings.transaction_timeout_ms=60000", "must be at least 53"),
+        ("settings.bootstrap_servers=kafka:9092\\,kafka:9094", "port 9094: add it to networkPolicy.kafkaPorts"),
+        (TOKENS, "port 443 there: add a rule for it to networkPolicy.egress"),
+        (f"{TOKENS},{EGRESS}ports[0].port=8443", "port 443 there"),
+        (f"{TOKENS},{EGRESS}ports[0].port=443,{EGRESS}ports[0].protocol=UDP", "port 443 there"),
+        (f"{TOKENS},networkPolicy.kafkaPorts={{9092,443}},networkPolicy.kafkaTo[0].podSelector.a=b", "port 443 there"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused_before_anything_is_installed(values: str, told: str) -> None:
+    done = ran("helm", "template", "janela", CHART, "--kube-version", "1.34.0", "--set", values)
+    assert done.returncode != 0
+    assert told in done.stderr
+
+
+@helm
+@pytest.mark.parametrize(
+    "values",
+    [
+        f"terminationGracePeriodSeconds={LEAST:g}",
+        "settings.transaction_timeout_ms=60000,terminationGracePeriodSeconds=53",
+        "settings.bootstrap_servers=a:9092\\, b:9094,networkPolicy.kafkaPorts={9092,9094}",
+        f"settings.bootstrap_servers=kafka:9094,{EGRESS}ports[0].port=9094",
+        "settings.bootstrap_servers=kafka:9094,networkPolicy.enabled=false",
+        f"{TOKENS},networkPolicy.enabled=false",
+        f"{TOKENS},{EGRESS}ports[0].port=443",
+        f"{TOKENS},{EGRESS}ports[0].port=400,{EGRESS}ports[0].endPort=500",
+        f"{TOKENS},{EGRESS}to[0].ipBlock.cidr=192.0.2.0/24",
+        f"{TOKENS},networkPolicy.kafkaPorts={{9092,443}}",
+        f"settings.oauth_token_url=https://idp.example:8443/token,{EGRESS}ports[0].port=8443",
+        "settings.oauth_token_url=http://127.0.0.1:8080/token",
+    ],
+)
+def test_values_that_go_together_are_rendered(values: str) -> None:
+    assert rendered("--set", values)["StatefulSet"]
+
+
 @helm
 @needs("kubernetes-validate", unchecked="the chart's resources against the schemas of Kubernetes")
 @pytest.mark.parametrize("version", VERSIONS)
@@ -217,10 +263,13 @@ def test_probes_ask_for_what_a_worker_answers_where_it_listens(plain: Resources)
 
 
 @helm
-def test_a_start_may_take_longer_than_a_worker_waits_for_its_broker(plain: Resources) -> None:
-    (container,) = worker(plain)["containers"]
+@pytest.mark.parametrize("wait_s", [None, 0, 3600])
+def test_a_start_may_take_longer_than_a_worker_waits_for_its_broker(wait_s: int | None) -> None:
+    given = () if wait_s is None else ("--set", f"settings.broker_wait_seconds={wait_s}")
+    (container,) = worker(rendered(*given))["containers"]
     probe = container["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] > Settings().broker_wait_seconds + DRAIN_SECONDS_MAX
+    waits_s = Settings().broker_wait_seconds if wait_s is None else wait_s
+    assert 90 <= probe["periodSeconds"] * probe["failureThreshold"] - waits_s < 92
 
 
 @helm

@@ -13,6 +13,8 @@ from typing import Final
 import pytest
 import yaml
 
+from processor.settings import Settings
+
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
 FOLDER: Final = ROOT / ".janela/tools/bin"
@@ -24,8 +26,8 @@ _FROM: Final = {
     "systemd-analyze": "it comes with systemd",
 }
 
-DRAIN_SECONDS_MAX: Final = 10
-"""How long a worker that is told to stop may take until it has left the group."""
+DRAIN_SECONDS_MAX: Final = Settings().transaction_timeout_ms / 1000 * 4 / 5
+"""How long a worker that is told to stop may take until it has ended: so long where the brokers do not answer."""
 
 
 def path_of(tool: str) -> str | None:

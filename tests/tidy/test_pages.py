@@ -52,6 +52,15 @@ RUN_BY: Final = {
 """Verbs and programs of the pages -> where they are run. The quickstart's are run line by line, in the page's order, by
 `tests/integration/test_quickstart.py`, those on security by `tests/integration/test_security.py`."""
 
+KAFKAS: Final = {
+    *("acls", "broker-api-versions", "client-metrics", "cluster", "configs", "console-consumer", "console-producer"),
+    *("console-share-consumer", "consumer-groups", "consumer-perf-test", "delegation-tokens", "delete-records"),
+    *("dump-log", "e2e-latency", "features", "get-offsets", "groups", "leader-election", "log-dirs", "metadata-quorum"),
+    *("metadata-shell", "producer-perf-test", "reassign-partitions", "share-groups", "storage", "streams-groups"),
+    *("topics", "transactions"),
+}
+"""Kafka's programs for an operator, `kafka-NAME.sh`, as 4.2 has them in its folder bin (read in its repository)."""
+
 FILES: Final = re.compile(r"[\w.-]+\.(?:json|html|toml|txt|zst|jsonl\.zst)")
 """Arguments that are files of the reader's."""
 
@@ -213,6 +222,17 @@ def test_every_other_command_is_a_target_of_make_or_is_known_not_to_be_run(
         elif it.words and it.program != "janela":
             assert it.program in NOT_RUN or " ".join((it.program, *it.words[1:3])) in RUN_BY, it
     assert {it.program for it in found} >= NOT_RUN.keys(), "what is not there needs no reason"
+
+
+def test_every_program_of_kafka_that_a_page_names_is_one_that_kafka_has() -> None:
+    named = {(path.name, name) for path in pages() for name in re.findall(r"\bkafka-([a-z0-9-]+)\.sh\b", read(path))}
+    assert {(page, name) for page, name in named if name not in KAFKAS} == set()
+    assert len(named) > 5
+
+
+def test_the_commands_of_runbooks_are_held_to_what_there_is_like_those_of_other_pages(found: list[Command]) -> None:
+    assert {path.name for path in pages()} >= {path.name for path in (ROOT / "deploy/runbooks").iterdir()}
+    assert any(it.page.startswith("deploy/runbooks/") and it.program == "janela" for it in found)
 
 
 def test_every_variable_of_every_page_is_a_setting_with_a_value_that_is_allowed(

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from processor.ops.events import EVENTS
-from processor.ops.metrics import catalogue
+from processor.ops.metrics import PROCESS, catalogue
 from processor.settings import ENV_PREFIX, Settings
+from processor.topics import INPUTS
 from tests.deploy.tools import needs, path_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -25,7 +26,7 @@ def rules(name: str = "alerts.yml") -> list[dict[str, Any]]:
 
 def series() -> set[str]:
     """Give the names that a scrape can have."""
-    names: set[str] = set()
+    names = {entry.name for entry in PROCESS}
     for entry in catalogue():
         histogram = {f"{entry.name}_{part}" for part in ("bucket", "sum", "count")}
         names |= histogram if entry.kind == "histogram" else {entry.name}
@@ -33,7 +34,7 @@ def series() -> set[str]:
 
 
 def asked(query: str) -> set[str]:
-    return set(re.findall(r"\bjanela_\w+", query))
+    return set(re.findall(r"\b(?:janela|process)_\w+", query))
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
@@ -53,15 +54,25 @@ def test_no_runbook_is_without_an_alert() -> None:
 
 
 def test_a_runbook_names_metrics_that_there_are() -> None:
-    names = {entry.name for entry in catalogue()}
+    names = {entry.name for entry in (*catalogue(), *PROCESS)}
     for page in (DEPLOY / "runbooks").iterdir():
         assert asked(page.read_text("utf-8")) <= names, page.name
+
+
+def named_events(text: str) -> set[str]:
+    """Give what a page calls as a log line is called: two words with a dot between them, and no topic's."""
+    return set(re.findall(r"`([a-z]+\.[a-z-]+)`", text)) - set(INPUTS)
+
+
+def test_a_log_line_of_any_kind_is_found_by_its_name_and_so_is_one_that_there_is_not() -> None:
+    assert named_events("".join(f"`{name}`, " for name in EVENTS)) == EVENTS.keys()
+    assert named_events("`clock.of`, `strem.assigned`, `messages.inbound`") == {"clock.of", "strem.assigned"}
 
 
 def test_a_runbook_names_log_lines_pages_and_settings_that_there_are() -> None:
     for page in (DEPLOY / "runbooks").iterdir():
         text = page.read_text("utf-8")
-        assert set(re.findall(r"`((?:stream|worker)\.[a-z-]+)`", text)) <= EVENTS.keys(), page.name
+        assert named_events(text) <= EVENTS.keys(), page.name
         assert [name for name in re.findall(r"\b([a-z-]+\.md)", text) if not _is_there(name)] == [], page.name
         settings = {name.lower() for name in re.findall(rf"`{ENV_PREFIX}([A-Z_]+)", text)}
         assert settings <= Settings.model_fields.keys(), page.name
@@ -83,13 +94,15 @@ def test_the_dashboard_asks_for_every_metric_and_no_other() -> None:
     board = json.loads((DEPLOY / "grafana/janela.json").read_text("utf-8"))
     found = {name for panel in board["panels"] for target in panel["targets"] for name in asked(target["expr"])}
     assert found <= series()
-    assert {name.removesuffix("_bucket") for name in found} == {entry.name for entry in catalogue()}
+    assert {name.removesuffix("_bucket") for name in found} == {entry.name for entry in (*catalogue(), *PROCESS)}
 
 
 def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
-    text = (PROMETHEUS / "alerts_test.yml").read_text("utf-8")
-    for rule in rules():
-        assert f"alertname: {rule['alert']}}}" in text
+    tests = yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text("utf-8"))["tests"]
+    cases = [case for test in tests for case in test.get("alert_rule_test", ())]
+    alerts = {rule["alert"] for rule in rules()}
+    assert {case["alertname"] for case in cases if case.get("exp_alerts")} == alerts
+    assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == alerts
 
 
 @needs("promtool", unchecked="the rules by Prometheus itself")

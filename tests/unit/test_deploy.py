@@ -106,6 +106,11 @@ def test_a_worker_is_given_more_time_to_stop_than_it_takes(ours: dict[str, Any])
         assert int(ours[name]["stop_grace_period"].removesuffix("s")) > DRAIN_SECONDS_MAX
 
 
+def test_how_long_a_stop_may_take_is_what_the_page_on_operations_says() -> None:
+    text = " ".join((ROOT / "docs/operations.md").read_text("utf-8").split())
+    assert f"four fifths of `JANELA_TRANSACTION_TIMEOUT_MS` ({DRAIN_SECONDS_MAX:g} s)" in text
+
+
 def test_workers_start_when_kafka_answers_and_its_topics_are_there(services: dict[str, Any]) -> None:
     assert services["kafka"]["healthcheck"]["test"][0] == "CMD"
     assert services["topics"]["command"] == ["topics", "apply"]
@@ -139,6 +144,13 @@ def test_prometheus_scrapes_every_worker_and_reads_every_rule_file(
     assert sorted(scrape["static_configs"][0]["targets"]) == sorted(f"{name}:{port}" for name, port in ports.items())
     mounted = [volume.split(":")[0] for volume in services["prometheus"]["volumes"]]
     assert {f"../prometheus/{name}" for name in ["prometheus.yml", *configuration["rule_files"]]} <= set(mounted)
+
+
+def test_the_operator_that_finds_the_monitor_of_the_example_finds_the_rules_too() -> None:
+    example = yaml.safe_load((ROOT / "deploy/helm/janela/examples/production.yaml").read_text("utf-8"))
+    rule = yaml.safe_load((ROOT / "deploy/prometheus/prometheusrule.yaml").read_text("utf-8"))
+    assert example["serviceMonitor"]["labels"]
+    assert example["serviceMonitor"]["labels"].items() <= rule["metadata"]["labels"].items()
 
 
 def test_grafana_is_given_its_prometheus_and_the_dashboard(services: dict[str, Any]) -> None:

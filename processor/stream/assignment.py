@@ -13,6 +13,7 @@ After each wait it is looked at whether the assignment is still current: a revoc
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -130,14 +131,15 @@ class Assignment:
         if not starting:
             return
         restorer = Restorer(engine.connection, engine.names, engine.log_reader, self._free)
-        async for partition, state in restorer.restore(list(starting), engine.watcher.on_restore_read):
-            progress, positions = starting[partition]
-            # only what is committed counts: a worker that died in a partition's first transaction leaves records too
-            if progress is None and state.records and engine.settings.on_lost_offsets == "stop":
-                if await engine.producer.committed(topics, [partition], partial(self._on_stalled, [partition])):
-                    raise IllegalGenerationError(f"another worker has begun partition {partition} meanwhile")
-                raise self._lost_offsets({}, [TopicPartition(topic, partition) for topic in topics], there)
-            self._publish(await self._owner(partition, progress, state), positions)
+        async with aclosing(restorer.restore(list(starting), engine.watcher.on_restore_read)) as restored:
+            async for partition, state in restored:
+                progress, positions = starting[partition]
+                # only what is committed counts: who died in a partition's first transaction leaves records too
+                if progress is None and state.records and engine.settings.on_lost_offsets == "stop":
+                    if await engine.producer.committed(topics, [partition], partial(self._on_stalled, [partition])):
+                        raise IllegalGenerationError(f"another worker has begun partition {partition} meanwhile")
+                    raise self._lost_offsets({}, [TopicPartition(topic, partition) for topic in topics], there)
+                self._publish(await self._owner(partition, progress, state), positions)
         engine.on_restored(time.monotonic() - self.began_s)
         log.info("stream.restored", generation=self.membership.generation, partitions=len(starting))
 

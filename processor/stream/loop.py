@@ -104,13 +104,11 @@ class TransactionLoop:
                 self._arrived.set()
                 break
             owner = owners[(self._first_owner + i) % len(owners)]
-            if not owner.is_stopped:
-                round_ = owner.decide(ends, self.clock.now_ms())
-                if round_ is not None:
-                    failpoint("round-built")
-                    rounds.append(round_)
-                    records += round_.records + round_.kinds.total()
-                    await asyncio.sleep(0)  # the transaction under way goes on, and so do heartbeats
+            if not owner.is_stopped and (round_ := owner.decide(ends, self.clock.now_ms())) is not None:
+                failpoint("round-built")
+                rounds.append(round_)
+                records += round_.records + round_.kinds.total()
+                await asyncio.sleep(0)  # the transaction under way goes on, and so do heartbeats
         return rounds
 
     async def _ends(self) -> LogEnds:

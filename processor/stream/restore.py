@@ -8,7 +8,7 @@ so after half a second it is ended in that worker's name, unless the worker is s
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -58,7 +58,7 @@ class Restorer:
 
     async def restore(
         self, partitions: list[int], on_read: Callable[[int, int], None] = lambda _partition, _records: None
-    ) -> AsyncIterator[tuple[int, RestoredState]]:
+    ) -> AsyncGenerator[tuple[int, RestoredState]]:
         """Yield each partition's state when it is complete; `on_read` is told how many of its records were read.
 
         Raises:
@@ -83,7 +83,7 @@ class Restorer:
 
     async def _read(
         self, consumer: AIOKafkaConsumer, partitions: list[int], on_read: Callable[[int, int], None]
-    ) -> AsyncIterator[tuple[int, RestoredState]]:
+    ) -> AsyncGenerator[tuple[int, RestoredState]]:
         topics = (self.names["window-state"], self.names["consent-state"])
         tps = {partition: [TopicPartition(topic, partition) for topic in topics] for partition in partitions}
         every = [tp for pair in tps.values() for tp in pair]

@@ -87,7 +87,26 @@ def test_config_shows_each_setting_with_its_value_and_source(
     assert ["app_id", "shop", "file", "janela.toml"] in rows
     assert ["partitions", "6", "environment", "JANELA_PARTITIONS"] in rows
     assert ["clock", "live", "default"] in rows
-    assert ["enforcement", "enforce"] in rows  # the policy's
+    assert rows.count(["enforcement", "enforce", "default"]) == 2  # the policy's, too
+
+
+def test_config_shows_the_policy_in_the_words_of_its_file_with_the_source_of_each(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = 'name = "shop"\nclosed_retention = "100h"\nexpiring_before = ["4h"]\nwindow.default = "48h"\n'
+    Path("policy.toml").write_text(f"{text}effects_from = 2026-11-22T15:47:19-03:00", "utf-8")
+    monkeypatch.setenv("JANELA_POLICY_FILE", "policy.toml")
+    monkeypatch.setenv("JANELA_EXPIRING_BEFORE", "90m,1h")
+    assert exit_code("config") == 0
+    out = capsys.readouterr().out
+    before, rows = ([line.split() for line in part.splitlines()] for part in out.split("\nPolicy", 1))
+    assert ["name", "shop", "file", "policy.toml"] in rows
+    assert ["window", '{"default":', '"2d"}', "file", "policy.toml"] in rows
+    assert ["closed_retention", "100h", "file", "policy.toml"] in rows
+    assert ["expiring_before", '["90m",', '"1h"]', "environment", "JANELA_EXPIRING_BEFORE"] in rows
+    assert ["effects_from", "2026-11-22T18:47:19.000Z", "file", "policy.toml"] in rows
+    assert ["effects_from", "2026-11-22T18:47:19.000Z", "file", "policy.toml"] in before
+    assert ["safety_margin", "1m", "default"] in rows
 
 
 def test_config_gives_a_row_in_one_line_where_nobody_looks(
@@ -115,7 +134,11 @@ def test_config_in_json_has_settings_and_policy(
     assert found["settings"]["expiring_before"]["value"] == "4h,1h"
     assert found["settings"]["expiring_before"]["source"] == "environment JANELA_EXPIRING_BEFORE"
     assert found["settings"]["partitions"]["environment"] == "JANELA_PARTITIONS"
-    assert found["policy"]["expiring_before_ms"] == [14_400_000, 3_600_000]
+    assert found["policy"]["expiring_before"] == {
+        "value": ["4h", "1h"],
+        "source": "environment JANELA_EXPIRING_BEFORE",
+    }
+    assert found["policy"]["safety_margin"] == {"value": "1m", "source": "default"}
     assert found["policy"]["version"] == Settings(expiring_before="4h,1h").policy().version
 
 

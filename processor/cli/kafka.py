@@ -67,7 +67,7 @@ def kafka(
         janela kafka -- sh -c 'janela topics apply && janela worker'
 
     Exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 Kafka ended by itself, 2 it could not be started; with CMD,
-    CMD's own (128 + n where signal n ended it, 127 where it can't be run).
+    CMD's own (128 + n where signal n ended it, 127 where it can't be run). 130 or 143 where it had not begun.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # from here on, the same as Ctrl-C
     if port is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from processor.cli.config import BootstrapServers, ConfigFile, load_settings
+from processor.cli.early import begin
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -107,6 +108,7 @@ def watch(
     """
     settings = load_settings(config_file, bootstrap_servers)
     topics = {settings.topic_prefix + TOPICS[kind]: kind for kind in kinds or EVENTS}
+    begin()
     with contextlib.suppress(KeyboardInterrupt):  # the way to end it, so no failure
         asyncio.run(_watch(settings, _Choice(topics, contact or "", from_beginning, limit, as_json)))
 

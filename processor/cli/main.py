@@ -79,6 +79,8 @@ def _verb(name: str) -> Any:
     app.rich_markup_mode = None
     if app.registered_callback:
         app.registered_callback.help = laid_out(inspect.getdoc(app.registered_callback.callback) or "")
+    elif isinstance(app.info.help, str):
+        app.info.help = laid_out(app.info.help)
     for command in app.registered_commands:
         command.help = laid_out(command.help or inspect.getdoc(command.callback) or "")
     return typer.main.get_command(app)

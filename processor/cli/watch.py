@@ -97,7 +97,8 @@ def watch(
     Only what is committed is shown, in order of `sequence` within each partition and fetch. No consumer
     group is joined: watching takes nothing away from anybody. A state in JSON is an object of `key` and
     `value`, null where the key was forgotten. Of a record that no worker wrote it says where it lies, in JSON as an
-    object of `key` and `unreadable`.
+    object of `key` and `unreadable`. Dead letters and consents are not shown: they are records of the topics
+    dead-letters and consent-state, for a consumer of your own.
 
     Examples:
         janela watch

@@ -57,12 +57,41 @@ def test_the_help_waits_for_no_client_and_no_settings() -> None:
 def test_every_verb_has_a_help_with_examples_and_exit_codes(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     assert exit_code(verb, "--help") == 0
     out = capsys.readouterr().out
-    if verb == "topics":  # its own verbs have them
-        assert exit_code(verb, "check", "--help") == 0
-        out = capsys.readouterr().out
     assert "Examples:" in out
     assert f"janela {verb}" in out
     assert "Exit codes:" in out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_help_of_a_verb_speaks_of_completion(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    assert exit_code(verb, "--help") == 0
+    assert "--install-completion" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["worker", "config", "watch", "verify", "rebuild", "topics apply", "topics check", "topics list", "topics acls"],
+)
+def test_a_verb_of_a_cluster_takes_the_settings_file_that_it_is_told(
+    capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert exit_code(*verb.split(), "--config", "away.toml") == 2
+    assert capsys.readouterr().err.startswith('JANELA_CONFIG: found "away.toml" (argument), No such file')
+
+
+@pytest.mark.parametrize("size", ["foo", "1k", "63m", "64", "0m", "-1g", "64 m", "7" * 5000 + "m"])
+def test_a_heap_that_no_broker_starts_with_is_refused_in_a_line(capsys: pytest.CaptureFixture[str], size: str) -> None:
+    assert exit_code("kafka", "--heap", size, "--data", "/dev/null/x") == 2
+    told = capsys.readouterr().err
+    assert "expected a number and k, m or g, from 64m on" in " ".join(told.split())
+    assert len(told) < 400
+
+
+def test_a_folder_that_can_not_hold_data_is_named_with_what_is_expected(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("kafka", "--heap", "64m", "--data", "/proc/x") == 2
+    assert capsys.readouterr().err.startswith(
+        "janela kafka: /proc/x can't hold Kafka's data (No such file or directory)"
+    )
 
 
 def test_a_verb_that_is_none_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The standard streams of a process: there although whoever started it closed them, and quiet once they are full."""
 
 import errno
+import io
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,13 @@ def open_missing() -> None:
     for name, mode in _MODES.items():
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # it ends with us
+
+
+def escape_foreign() -> None:
+    """Have escaped what the locale has no letter for, where Python would end in the middle of a line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def is_full(error: OSError) -> bool:

@@ -33,7 +33,7 @@ BY_SIGNAL: Final = 128
 
 
 HEAP_MIN_BYTES: Final = 64 << 20
-"""With less a broker does not start."""
+"""Less is a slip: a broker's buffers alone take some tens of MB."""
 _HEAP: Final = re.compile(r"([1-9][0-9]{0,8})([kmg])", re.IGNORECASE)
 
 

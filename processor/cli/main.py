@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from processor import __version__
 from processor.cli.early import UNTIL_STOPPED, begin
-from processor.streams import give_up_stdout, is_full, open_missing
+from processor.streams import escape_foreign, give_up_stdout, is_full, open_missing
 
 FAILED: Final = 1
 BY_CTRL_C: Final = 130
@@ -123,6 +123,7 @@ def janela(
 def main(arguments: list[str] | None = None) -> None:
     """Run `janela` and exit. `arguments` stand in for the process's own."""
     open_missing()
+    escape_foreign()
     # the client logs each attempt to connect; where it fails in the end, we say so in one line
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:

@@ -105,9 +105,9 @@ def send(
     record_key = _encoded(_key(event) if key is None else _typed(key))
     if not unchecked:
         _check(settings, side, record_key, wire)
-    if len(record_key) + len(wire) > RECORD_BYTES_MAX:
-        found = f"key and value have {len(record_key) + len(wire):,} bytes"
-        raise typer.BadParameter(f"{found}: no more than {RECORD_BYTES_MAX:,} are sent", param_hint="--value")
+    if (size := len(record_key) + len(wire)) > RECORD_BYTES_MAX:
+        words = f"key and value have {size:,} bytes: no more than {RECORD_BYTES_MAX:,} are sent"
+        raise typer.BadParameter(words, param_hint="--value")
 
     topic = f"{settings.topic_prefix}messages.{side}"
     sent = asyncio.run(_send(settings, topic, record_key, wire, partition))

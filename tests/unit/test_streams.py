@@ -66,6 +66,12 @@ def test_an_output_that_is_full_is_one_line_and_exit_code_1(words: str, unbuffer
     assert (ended, told) == (1, "the output can't be written: No space left on device\n")
 
 
+def test_a_letter_that_the_locale_does_not_know_is_written_out() -> None:
+    login = 'security_protocol = "SASL_PLAINTEXT"\nsasl_password = "x"\nsasl_username = "é"'
+    Path("janela.toml").write_text(login, "utf-8")
+    assert shell("LC_ALL=C PYTHONUTF8=0 PYTHONIOENCODING= janela config") == (0, "")
+
+
 def test_a_reader_that_turns_away_is_told_nothing() -> None:
     _, told = shell("janela config | true")
     assert told == ""

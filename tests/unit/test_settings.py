@@ -342,7 +342,7 @@ def test_a_secret_is_masked_wherever_it_is_shown(monkeypatch: pytest.MonkeyPatch
     [
         "https://bob:hunter2@id.example/token",
         "https://hunter2@id.example/token",
-        "https://bob:hun/hunter2@id.example/token",
+        "https://bob:hunter2/x@id.example/token",
         "https://bob:hunter2@@id.example/token",
         "bob:hunter2@id.example/token",
     ],

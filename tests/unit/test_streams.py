@@ -49,7 +49,7 @@ def shell(words: str) -> tuple[int, str]:
         ("janela config --clock 2>&-", 2),
         ("janela worker 2>&-", 2),
         ("janela send inbound --value - <&-", 2),
-        ("faust -A processor.worker worker <&- >&-", 2),
+        ("faust -A processor.worker worker 2>&-", 2),
     ],
 )
 def test_a_stream_that_is_closed_is_one_that_nobody_reads(words: str, code: int) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 
 from processor.kafka.security import ClientCredentials, Login, Mechanism, Password, Tls, TokenFile, read_secret
+from processor.shown import masked, shortened
 
 if TYPE_CHECKING:
     from processor.kafka.connection import Connection
@@ -54,7 +55,7 @@ def servers(value: str) -> str:
     for server in value.split(","):
         match = _BROKER.fullmatch(server.strip())
         if match is None or not 0 < int(match[1]) <= 65535:
-            raise ValueError(f"{server.strip()!r} is not host:port")
+            raise ValueError(f"{shortened(masked(repr(server.strip())))} is not host:port")
     return value
 
 
@@ -68,7 +69,13 @@ def _no_secret(value: Any) -> Any:
 
 
 def _endpoint(value: str) -> str:
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("not a URL") from None  # its own words would quote what may be a part of a password
+    if "@" in parts.netloc:
+        raise ValueError("a secret would be shown with it: put it in oauth_client_id and oauth_client_secret")
     is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
     if value and not (is_safe and parts.hostname):
         raise ValueError("a secret goes there")

@@ -13,7 +13,6 @@ import re
 import socket
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
 
@@ -29,16 +28,13 @@ from pydantic import (
     field_validator,
 )
 from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from processor.access import Access, Allowed, faults, no_path, servers
 from processor.codec.times import parse_time
-from processor.core.policy import DAY_MS, Policy, PolicyError, load_policy, parse_duration
+from processor.core.policy import DAY_MS, THRESHOLDS_MAX, Policy, PolicyError
+from processor.policy_file import in_text, load_policy, moment, parse_duration
+from processor.shown import MASK, masked, quoted
 
 if TYPE_CHECKING:
     from processor.kafka.connection import Connection
@@ -48,12 +44,9 @@ CONFIG_ENV = "JANELA_CONFIG"
 NOT_SETTINGS = frozenset({CONFIG_ENV, "JANELA_JAVA", "JANELA_FAILPOINT"})
 """Variables with our prefix that are no settings: the TOML file, `janela kafka`'s Java, where a crash test kills."""
 
-MASK = "********"
-THRESHOLDS_MAX = 8  # each is an event for each window; more than a handful is a mistake in a template
 PREFIX_LENGTH_MAX = 200  # Kafka allows 249 characters in a name, and the longest of ours has 17
 GROUP_TIMEOUT_MIN_MS = 6000  # a broker's group.min.session.timeout.ms as it comes; below, a join is refused
 RECORD_BYTES_LIMIT = 900 * 1024  # a verdict bears the send as it came, and Kafka takes 1 MiB with the rest
-FOUND_LENGTH_MAX = 80  # what was found is shown in a line, and may be a whole file pasted into a variable
 
 _KAFKA_NAME = r"^[A-Za-z0-9._-]*$"
 
@@ -80,7 +73,7 @@ class Provenance(NamedTuple):
     `source` is ``default``, ``environment JANELA_X``, ``file <path>``, or ``argument``: what a caller gave.
     """
 
-    value: str | int | float | bool | None
+    value: Any
     source: str
 
 
@@ -115,17 +108,6 @@ def _thresholds(value: str) -> str:
     return value
 
 
-def _moment(value: Any) -> Any:
-    """Take a TOML date-time as its text; an empty text is no time at all."""
-    if isinstance(value, datetime):
-        value = value.isoformat()
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or value.isdigit() or parse_time(value) is None:
-        raise ValueError("not a time with a zone")
-    return value
-
-
 def _this_instance() -> str:
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
     return f"{host[:100]}-{os.getpid()}"
@@ -139,9 +121,7 @@ Thresholds = Annotated[
     AfterValidator(_thresholds),
     Allowed(f'up to {THRESHOLDS_MAX} different durations below 24h in h, m or s, such as "2h" or "4h,1h,15m"'),
 ]
-Moment = Annotated[
-    str | None, BeforeValidator(_moment), Allowed('RFC 3339 with a zone, such as "2026-11-22T18:00:00Z"')
-]
+Moment = Annotated[str | None, BeforeValidator(moment), Allowed('RFC 3339 with a zone, such as "2026-11-22T18:00:00Z"')]
 PolicyFile = Annotated[Path | None, BeforeValidator(no_path), Allowed("the path of a policy in TOML")]
 _NAME_CHARACTERS = "letters, digits, '.', '_' and '-'"
 
@@ -287,7 +267,7 @@ class Settings(Access, BaseSettings):
             if name.endswith("_file") and isinstance(value, str) and value:
                 in_file[name] = str(path.parent / value)
         in_file = {name: value for name, value in in_file.items() if name in cls.model_fields}
-        in_environment = EnvSettingsSource(cls)()
+        in_environment = {name: os.environ[variable(name)] for name in cls.model_fields if variable(name) in os.environ}
         values = in_file | in_environment | given
         sources = (
             dict.fromkeys(in_file, f"file {path}")
@@ -303,9 +283,7 @@ class Settings(Access, BaseSettings):
                 source = sources.get(name, "default")
                 lines.append(_line(name, cls.model_fields[name], value, source, reason))
         if "policy_file" not in wrong:
-            thresholds = None if "expiring_before" in wrong else values.get("expiring_before")
-            source = sources.get("policy_file", "default")
-            lines += _policy_lines(values.get("policy_file"), thresholds, source)
+            lines += _policy_lines(values, wrong, sources)
         lines += _access_lines(values, wrong, sources)
         if settings is None or lines:
             raise SettingsError(lines)
@@ -356,7 +334,8 @@ class Settings(Access, BaseSettings):
             SettingsError: The file can't be read, or contradicts itself or these settings.
         """
         in_force = {field: getattr(self, field) for name, field in OVER_POLICY.items() if name in self.model_fields_set}
-        return _load_policy(self.policy_file, self._sources.get("policy_file", "default"), in_force)
+        sources = self._sources or dict.fromkeys(self.model_fields_set, "argument")
+        return _load_policy(self.policy_file, in_force, dict(self), sources)
 
 
 OVER_POLICY = {
@@ -381,16 +360,30 @@ def without_login(bootstrap_servers: str) -> dict[str, str]:
 
 def provenance(settings: Settings) -> dict[str, Provenance]:
     """Tell of each setting what is in force, secrets masked, and where it came from."""
-    policy_file = settings.policy_file
-    in_policy_file = tomllib.loads(policy_file.read_text("utf-8")) if policy_file else {}
+    in_policy = policy_provenance(settings)
     found: dict[str, Provenance] = {}
     for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        source = settings._sources.get(name, "argument" if name in settings.model_fields_set else "default")
-        if source == "default" and name in OVER_POLICY and name in in_policy_file:
-            value, source = in_policy_file[name], f"file {policy_file}"
+        value, source = getattr(settings, name), _source(settings, name)
+        if source == "default" and name in OVER_POLICY and in_policy[name].source != "default":
+            value, source = in_policy[name]
         found[name] = Provenance(_shown(value), source)
     return found
+
+
+def policy_provenance(settings: Settings) -> dict[str, Provenance]:
+    """Tell of each word of the policy what is in force, in the words of its file, and where it came from.
+
+    Raises:
+        SettingsError: As `Settings.policy`.
+    """
+    policy_file, in_force = settings.policy_file, in_text(settings.policy())
+    sources = dict.fromkeys(tomllib.loads(policy_file.read_text("utf-8")) if policy_file else (), f"file {policy_file}")
+    sources |= {name: _source(settings, name) for name in OVER_POLICY if name in settings.model_fields_set}
+    return {key: Provenance(value, sources.get(key, "default")) for key, value in in_force.items()}
+
+
+def _source(settings: Settings, name: str) -> str:
+    return settings._sources.get(name, "argument" if name in settings.model_fields_set else "default")
 
 
 def allowed(field: FieldInfo) -> str:
@@ -416,17 +409,15 @@ def _shown(value: Any) -> str | int | float | bool | None:
         return MASK
     if isinstance(value, list):
         return ",".join(map(str, value))
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+    return value if value is None or isinstance(value, (int, float, bool)) else masked(str(value))
 
 
 def _line(name: str, field: FieldInfo, value: Any, source: str, reason: str = "", *, is_ours: bool = False) -> str:
-    found = json.dumps(value, ensure_ascii=False, default=str)
-    if len(found) > FOUND_LENGTH_MAX:
-        found = f"{found[:FOUND_LENGTH_MAX]}…"
+    found = quoted(value)
     if SecretStr in (field.annotation, *get_args(field.annotation)):
         found = MASK if value else "none"
         reason = reason if is_ours else ""  # one of a library's may quote what it speaks of
-    because = f", {reason}" if reason else ""
+    because = f", {masked(reason)}" if reason else ""
     return f"{variable(name)} ({name}): found {found} ({source}){because}; allowed: {allowed(field)}"
 
 
@@ -463,10 +454,9 @@ def _unknown_names(cls: type[Settings], in_file: Mapping[str, Any], path: Path) 
     """Give a line for each name that no setting has. What it was set to may be a secret, and is not shown."""
     for key in in_file.keys() - cls.model_fields.keys():
         yield f"{key} (file {path}): no setting has this name{_near(cls, key, str)}"
+    spelled = set(map(variable, cls.model_fields))
     for name, value in os.environ.items():
-        if not name.upper().startswith(ENV_PREFIX) or name in NOT_SETTINGS:
-            continue
-        if name.lower().removeprefix(ENV_PREFIX.lower()) in cls.model_fields:
+        if not name.upper().startswith(ENV_PREFIX) or name in NOT_SETTINGS or name in spelled:
             continue
         if _KUBERNETES.fullmatch(name) or (name.endswith("_PORT") and _KUBERNETES_PORT.fullmatch(value)):
             continue
@@ -479,17 +469,32 @@ def _near(cls: type[Settings], name: str, spelled: Callable[[str], str]) -> str:
     return f"; did you mean {spelled(nearest[0])}?" if nearest else ""
 
 
-def _load_policy(policy_file: Path | None, source: str, overrides: Mapping[str, Any]) -> Policy:
+def _load_policy(
+    policy_file: Path | None, overrides: Mapping[str, Any], values: Mapping[str, Any], sources: Mapping[str, str]
+) -> Policy:
+    """Read the policy with fields of it that settings decide; `values` and `sources` are of all settings.
+
+    Raises:
+        SettingsError: A line for each thing that is wrong, of the setting or the file that says it.
+    """
+    faults: list[tuple[str, str]]
     try:
         return load_policy(policy_file.read_text("utf-8") if policy_file else "", **overrides)
     except OSError as error:
-        reason = error.strerror or "can't be read"
+        faults = [("", error.strerror or "can't be read")]
     except UnicodeDecodeError as error:
-        reason = f"not UTF-8 at byte {error.start}"
+        faults = [("", f"not UTF-8 at byte {error.start}")]
     except PolicyError as error:
-        reason = str(error)
-    field = Settings.model_fields["policy_file"]
-    raise SettingsError([_line("policy_file", field, policy_file, source, reason)])
+        faults = list(error.faults)
+    lines = []
+    for key, reason in faults:
+        if key and OVER_POLICY.get(key) not in overrides:
+            lines.append(f"{key} (file {policy_file}): {reason}")
+        else:
+            name, because = (key, f"{reason} (file {policy_file})") if key else ("policy_file", reason)
+            source = sources.get(name, "default")
+            lines.append(_line(name, Settings.model_fields[name], values.get(name), source, because))
+    raise SettingsError(lines)
 
 
 def _access_lines(values: Mapping[str, Any], wrong: set[str], sources: Mapping[str, str]) -> list[str]:
@@ -502,11 +507,14 @@ def _access_lines(values: Mapping[str, Any], wrong: set[str], sources: Mapping[s
     ]
 
 
-def _policy_lines(policy_file: Any, expiring_before: Any, source: str) -> list[str]:
+def _policy_lines(values: Mapping[str, Any], wrong: set[str], sources: Mapping[str, str]) -> list[str]:
     """Try the policy with what may contradict it, so that its errors are told with all others."""
-    overrides = {} if expiring_before is None else {"expiring_before_ms": _parse_thresholds(expiring_before)}
+    overrides: dict[str, Any] = {}
+    if "expiring_before" in values and "expiring_before" not in wrong:
+        overrides["expiring_before_ms"] = _parse_thresholds(values["expiring_before"])
+    policy_file = values.get("policy_file")
     try:
-        _load_policy(Path(policy_file) if policy_file else None, source, overrides)
+        _load_policy(Path(policy_file) if policy_file else None, overrides, values, sources)
     except SettingsError as error:
         return error.lines
     return []

@@ -6,7 +6,9 @@ from processor.ops.instruments import Instruments
 from processor.settings import Settings, SettingsError
 from processor.stream.app import create_app
 from processor.stream.engine import EXIT_REFUSED
+from processor.streams import open_missing
 
+open_missing()
 try:
     app = create_app(Settings.load(), Instruments())
 except SettingsError as error:

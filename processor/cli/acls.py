@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from processor import acls as rights
-from processor.settings import Settings
+from processor.cli.config import BootstrapServers, ConfigFile, load_settings
 
 EXAMPLES: Final = """Examples:
 
@@ -37,6 +37,8 @@ def topics_acls(
     apply: Annotated[
         bool, typer.Option("--apply", help="Grant them on the cluster: needs the right to alter the cluster.")
     ] = False,
+    bootstrap_servers: BootstrapServers = None,
+    config_file: ConfigFile = None,
 ) -> None:
     """Print what a party must be allowed on a cluster that denies by default, and nothing more.
 
@@ -47,7 +49,7 @@ def topics_acls(
     if role not in rights.ROLES:
         expected = f"expected one of {', '.join(rights.ROLES)}"
         raise typer.BadParameter(f"found {role!r}, {expected}", param_hint="--for")
-    settings = Settings.load()
+    settings = load_settings(config_file, bootstrap_servers)
     whom = principal or settings.principal or "User:janela"
     if not whom.startswith("User:") or whom == "User:":
         raise typer.BadParameter(f"found {whom!r}, expected User: and a name", param_hint="--principal")

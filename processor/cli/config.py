@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 if TYPE_CHECKING:
-    from processor.core.policy import Policy
     from processor.settings import Settings
 
 LINE_LETTERS: Final = 10_000
@@ -46,7 +45,8 @@ def config(
 ) -> None:
     """Show what is in force, settings and policy, and where each value came from.
 
-    Secrets are masked. A setting that also is a word of the policy stands over the policy file.
+    Secrets are masked. A setting that also is a word of the policy stands over the policy file. The policy is shown in
+    the words of its file; what is not there has its default.
 
     Examples:
         janela config
@@ -56,11 +56,10 @@ def config(
     Exit codes: 0 the settings can be used, 2 they can't (a line for each that is wrong, on stderr).
     """
     settings = load_settings(config_file)
-    policy = settings.policy()
     if as_json:
-        print(json.dumps({"settings": _described(settings), "policy": _policy_words(policy)}, indent=2))
+        print(json.dumps({"settings": _described(settings), "policy": _policy(settings)}, indent=2))
     else:
-        _print_tables(settings, policy, explain)
+        _print_tables(settings, explain)
 
 
 def _described(settings: "Settings") -> dict[str, dict[str, Any]]:
@@ -79,14 +78,14 @@ def _described(settings: "Settings") -> dict[str, dict[str, Any]]:
     }
 
 
-def _policy_words(policy: "Policy") -> dict[str, Any]:
-    import msgspec
+def _policy(settings: "Settings") -> dict[str, Any]:
+    from processor.settings import policy_provenance
 
-    words: dict[str, Any] = msgspec.to_builtins(policy)
-    return {"version": policy.version} | words
+    words = {key: found._asdict() for key, found in policy_provenance(settings).items()}
+    return {"version": settings.policy().version} | words
 
 
-def _print_tables(settings: "Settings", policy: "Policy", explain: bool) -> None:
+def _print_tables(settings: "Settings", explain: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -103,10 +102,13 @@ def _print_tables(settings: "Settings", policy: "Policy", explain: bool) -> None
         settings_table.add_row(*map(Text, cells), style="dim" if is_default and not explain else None)
 
     policy_table = Table(box=box.SIMPLE_HEAD, title="Policy", title_justify="left")
-    for head in ("policy", "value"):
+    for head in ("policy", "value", "from"):
         policy_table.add_column(head, overflow="fold")
-    for name, value in _policy_words(policy).items():
-        policy_table.add_row(Text(name), Text(_shown(value)))
+    version, *words = _policy(settings).items()
+    policy_table.add_row(*map(Text, (*version, "name and digest of all below")))
+    for name, found in words:
+        style = "dim" if found["source"] == "default" else None
+        policy_table.add_row(*map(Text, (name, _shown(found["value"]), found["source"])), style=style)
 
     console = Console()
     if not console.is_terminal:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 
 from processor.embedded import EmbeddedKafka, EmbeddedKafkaError, FetchProgress, OnFetch
+from processor.shown import shortened
 
 USUAL_PORT: Final = 9092
 """Where every other verb looks for Kafka when nobody says otherwise."""
@@ -28,6 +30,18 @@ NOT_STARTED: Final = 2
 NO_COMMAND: Final = 127
 BY_SIGNAL: Final = 128
 """Plus the signal's number. This one and the one before it are as shells have them."""
+
+
+HEAP_MIN_BYTES: Final = 64 << 20
+"""Less is a slip: a broker's buffers alone take some tens of MB."""
+_HEAP: Final = re.compile(r"([1-9][0-9]{0,8})([kmg])", re.IGNORECASE)
+
+
+def _heap(size: str) -> str:
+    match = _HEAP.fullmatch(size)
+    if match is None or int(match[1]) << {"k": 10, "m": 20, "g": 30}[match[2].lower()] < HEAP_MIN_BYTES:
+        raise typer.BadParameter(f"found {shortened(repr(size))}, expected a number and k, m or g, from 64m on")
+    return size
 
 
 def kafka(
@@ -50,7 +64,10 @@ def kafka(
     ] = None,
     nodes: Annotated[int, typer.Option(min=1, max=9, metavar="N", help="How many brokers.")] = 1,
     heap: Annotated[
-        str, typer.Option(metavar="SIZE", help="Memory for each broker's objects, as in java -Xmx.")
+        str,
+        typer.Option(
+            metavar="SIZE", help="Memory for each broker's objects, as in java -Xmx, from 64m.", callback=_heap
+        ),
     ] = "256m",
     as_json: Annotated[
         bool, typer.Option("--json", help="For machines: one line when ready, bootstrap_servers and data.")
@@ -67,7 +84,7 @@ def kafka(
         janela kafka -- sh -c 'janela topics apply && janela worker'
 
     Exit codes: 0 stopped by Ctrl-C or SIGTERM, 1 Kafka ended by itself, 2 it could not be started; with CMD,
-    CMD's own (128 + n where signal n ended it, 127 where it can't be run).
+    CMD's own (128 + n where signal n ended it, 127 where it can't be run). 130 or 143 where it had not begun.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # from here on, the same as Ctrl-C
     if port is None:

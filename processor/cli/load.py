@@ -166,12 +166,12 @@ class Span:
 
 def _moment_us(text: str) -> int:
     from processor.codec.times import parse_time
-    from processor.core.policy import PolicyError, parse_duration
+    from processor.policy_file import parse_duration
 
     if text.startswith("-"):
         try:
             return (time.time_ns() // 1_000_000 - parse_duration(text[1:])) * 1000
-        except PolicyError:
+        except ValueError:
             pass
     elif (time_ms := parse_time(text)) is not None:
         return time_ms * 1000

@@ -3,6 +3,7 @@
 A verb is imported when it is called for: `--help` waits for no client, a worker needs no embedded Kafka.
 """
 
+import errno
 import importlib
 import inspect
 import logging
@@ -13,7 +14,11 @@ import typer
 from typer.core import TyperGroup
 
 from processor import __version__
+from processor.cli.early import UNTIL_STOPPED, begin
+from processor.streams import escape_foreign, give_up_stdout, is_full, open_missing
 
+FAILED: Final = 1
+BY_CTRL_C: Final = 130
 MENDABLE: Final = 2
 """Exit code where the operator has something to mend: an option, a setting, a topic, a broker."""
 
@@ -30,7 +35,8 @@ On a cluster:
 
 Settings come from JANELA_* in the environment, else from janela.toml; `janela config` shows them.
 
-Exit codes: 0 done, 2 something to mend (said on stderr), 130 ended by Ctrl-C, 1 anything else.
+Exit codes: 0 done, 2 something to mend (said on stderr), 130 and 143 ended by Ctrl-C and by SIGTERM, where a verb
+does not say otherwise, 1 anything else, such as an output that is full.
 """
 
 VERBS: Final = {
@@ -57,7 +63,10 @@ class Verbs(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Give the verb itself where it is one; what is none gets typer's own error, with a suggestion."""
         if args and args[0] in VERBS:
-            return args[0], _verb(args[0]), args[1:]
+            verb = _verb(args[0])
+            if args[0] not in UNTIL_STOPPED:
+                begin()
+            return args[0], verb, args[1:]
         return super().resolve_command(ctx, args)
 
 
@@ -70,6 +79,8 @@ def _verb(name: str) -> Any:
     app.rich_markup_mode = None
     if app.registered_callback:
         app.registered_callback.help = laid_out(inspect.getdoc(app.registered_callback.callback) or "")
+    elif isinstance(app.info.help, str):
+        app.info.help = laid_out(app.info.help)
     for command in app.registered_commands:
         command.help = laid_out(command.help or inspect.getdoc(command.callback) or "")
     return typer.main.get_command(app)
@@ -111,11 +122,23 @@ def janela(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `janela` and exit. `arguments` stand in for the process's own."""
+    open_missing()
+    escape_foreign()
     # the client logs each attempt to connect; where it fails in the end, we say so in one line
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
-        app(arguments, prog_name="janela")
+        try:
+            app(arguments, prog_name="janela")
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:  # between typer, which takes it for the whole of a verb, and the end
+        sys.exit(BY_CTRL_C)
     except Exception as error:
+        if isinstance(error, OSError) and is_full(error):
+            give_up_stdout()
+            if error.errno != errno.EPIPE:  # whoever turned away knows
+                print(f"the output can't be written: {error.strerror}", file=sys.stderr)
+            sys.exit(FAILED)
         lines = _lines_to_mend(error)
         if not lines:
             raise

@@ -104,7 +104,7 @@ def selection_of(
 def _moment_ms(text: str | None, option: str) -> int | None:
     """Read a moment: a time, or how long ago it is."""
     from processor.codec.times import parse_time
-    from processor.core.policy import parse_duration
+    from processor.policy_file import parse_duration
 
     if text is None:
         return None

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+import math
 import os
 import secrets
 import sys
 import time
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 SEND_SECONDS = 15
 """How long a send may take: with too few brokers for its copies the client would go on trying for ever."""
 STOP_SECONDS = 2
+RECORD_BYTES_MAX = 1_000_000
+"""A producer sends requests of 1 MiB, and brokers take them, where nobody says otherwise; some of it is overhead."""
 
 
 class Side(StrEnum):
@@ -57,7 +61,9 @@ def send(
         bool,
         typer.Option("--unchecked", help="Send it whatever it is, --value byte for byte: for dead letters."),
     ] = False,
-    key: Annotated[str | None, typer.Option(help="With --unchecked: the record's key, instead of the event's.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="With --unchecked: the record's key, also an empty one, instead of the event's.")
+    ] = None,
     partition: Annotated[
         int | None, typer.Option(min=0, help="With --unchecked: the partition, instead of the key's.")
     ] = None,
@@ -89,14 +95,19 @@ def send(
         "id": id_,
         "time": time_,
     }
-    said = {name: word for name, word in options.items() if word is not None} | _fields(fields or [])
+    said: dict[str, Any] = {name: _typed(word) for name, word in options.items() if word is not None}
+    said |= _fields(map(_typed, fields or []))
     if unchecked and given is not None:
-        wire, record_key = given, _encoded(key or _key(_object(given, {}) | said))
+        wire, event = given, _object(given, {}) | said
     else:
         event = _event({} if given is None else _object(given), said)
-        wire, record_key = _encoded(json.dumps(event, ensure_ascii=False)), _encoded(key or _key(event))
+        wire = _encoded(_json(event))
+    record_key = _encoded(_key(event) if key is None else _typed(key))
     if not unchecked:
         _check(settings, side, record_key, wire)
+    if (size := len(record_key) + len(wire)) > RECORD_BYTES_MAX:
+        words = f"key and value have {size:,} bytes: no more than {RECORD_BYTES_MAX:,} are sent"
+        raise typer.BadParameter(words, param_hint="--value")
 
     topic = f"{settings.topic_prefix}messages.{side}"
     sent = asyncio.run(_send(settings, topic, record_key, wire, partition))
@@ -112,18 +123,36 @@ def new_id() -> str:
     return f"cli-{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
 
 
-def _fields(texts: list[str]) -> dict[str, Any]:
+def _typed(word: str) -> str:
+    """Read a word of the command line as UTF-8, whatever the locale says of it."""
+    return os.fsencode(word).decode("utf-8", "surrogateescape")
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is not JSON, though Python takes it for that")
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise typer.BadParameter("it has a number that is too large, such as 1e999") from None
+
+
+def _fields(texts: Iterable[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, word = text.partition("=")
         if not (name and equals):
             raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--field")
         try:
-            found[name] = json.loads(word)
+            found[name] = json.loads(word, parse_constant=_no_number)
         except ValueError:
             found[name] = word
         except RecursionError:
             raise typer.BadParameter(f"{name} is nested too deeply", param_hint="--field") from None
+        if isinstance(found[name], float) and not math.isfinite(found[name]):
+            raise typer.BadParameter(f"{name}: {word} is too large a number", param_hint="--field")
     return found
 
 

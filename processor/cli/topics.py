@@ -10,6 +10,7 @@ import logging
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
@@ -18,13 +19,25 @@ from rich.table import Table
 
 from processor import contract, features, topics
 from processor.cli.acls import EXAMPLES, topics_acls
+from processor.cli.config import BootstrapServers, ConfigFile, load_settings
 from processor.settings import Settings, SettingsError
 
 FINE: Final = 0
 WARNINGS: Final = 1
 ERRORS: Final = 2
 
-topics_app = typer.Typer(help="Create the topics of the contract, check them, list them.", no_args_is_help=True)
+_HELP: Final = """Create the topics of the contract, check them, list them, say who needs which rights.
+
+Examples:
+    janela topics apply
+    janela topics check --strict
+    janela topics list --json
+    janela topics acls --for dispatcher
+
+Exit codes: 0 fine, 1 warnings with --strict, 2 errors, a setting wrong, or no broker.
+"""
+
+topics_app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 where there are warnings.")]
@@ -73,9 +86,11 @@ def apply_topics(
     ] = None,
     as_json: Json = False,
     strict: Strict = False,
+    bootstrap_servers: BootstrapServers = None,
+    config_file: ConfigFile = None,
 ) -> None:
     """Create the topics that are missing, then check all of them. A topic that exists is never altered."""
-    settings = _settings()
+    settings = _settings(config_file, bootstrap_servers)
     applied = _ask(topics.apply(settings, replication_factor=replication_factor))
     found = _ask(_problems(settings))
     if as_json:
@@ -88,9 +103,14 @@ def apply_topics(
 
 
 @topics_app.command("check", help=_CHECK_HELP, epilog=_CHECK_EXAMPLES)
-def check_topics(as_json: Json = False, strict: Strict = False) -> None:
+def check_topics(
+    as_json: Json = False,
+    strict: Strict = False,
+    bootstrap_servers: BootstrapServers = None,
+    config_file: ConfigFile = None,
+) -> None:
     """Say what is wrong with the topics on the cluster."""
-    settings = _settings()
+    settings = _settings(config_file, bootstrap_servers)
     found = _ask(_problems(settings))
     if as_json:
         _print_json({"bootstrap_servers": settings.bootstrap_servers, **_counted(found)})
@@ -102,9 +122,11 @@ def check_topics(as_json: Json = False, strict: Strict = False) -> None:
 
 
 @topics_app.command("list", epilog=_LIST_EXAMPLES)
-def list_topics(as_json: Json = False) -> None:
+def list_topics(
+    as_json: Json = False, bootstrap_servers: BootstrapServers = None, config_file: ConfigFile = None
+) -> None:
     """List the topics of the contract as they are on the cluster."""
-    settings = _settings()
+    settings = _settings(config_file, bootstrap_servers)
     cluster = _ask(topics.survey(settings))
     rows = [_row(topic, settings, cluster) for topic in contract.topics()]
     if as_json:
@@ -141,9 +163,9 @@ def _cell(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _settings() -> Settings:
+def _settings(config_file: Path | None, bootstrap_servers: str | None) -> Settings:
     try:
-        return Settings.load()
+        return load_settings(config_file, bootstrap_servers)
     except SettingsError as error:
         for line in error.lines:
             typer.echo(line, err=True)

@@ -88,12 +88,12 @@ def _share(text: str) -> "Sample":
 
 
 def _milliseconds(skew: str | None) -> int | None:
-    from processor.core.policy import PolicyError, parse_duration
+    from processor.policy_file import DURATION_WORDS, parse_duration
 
     try:
         return None if skew is None else parse_duration(skew)
-    except PolicyError as error:
-        raise typer.BadParameter(str(error), param_hint="--skew") from None
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}: allowed is {DURATION_WORDS}", param_hint="--skew") from None
 
 
 async def _verify(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from processor.cli.config import BootstrapServers, ConfigFile, load_settings
+from processor.cli.early import begin
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -96,7 +97,8 @@ def watch(
     Only what is committed is shown, in order of `sequence` within each partition and fetch. No consumer
     group is joined: watching takes nothing away from anybody. A state in JSON is an object of `key` and
     `value`, null where the key was forgotten. Of a record that no worker wrote it says where it lies, in JSON as an
-    object of `key` and `unreadable`.
+    object of `key` and `unreadable`. Dead letters and consents are not shown: they are records of the topics
+    dead-letters and consent-state, for a consumer of your own.
 
     Examples:
         janela watch
@@ -107,6 +109,7 @@ def watch(
     """
     settings = load_settings(config_file, bootstrap_servers)
     topics = {settings.topic_prefix + TOPICS[kind]: kind for kind in kinds or EVENTS}
+    begin()
     with contextlib.suppress(KeyboardInterrupt):  # the way to end it, so no failure
         asyncio.run(_watch(settings, _Choice(topics, contact or "", from_beginning, limit, as_json)))
 

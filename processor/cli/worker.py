@@ -5,14 +5,17 @@ import os
 import signal
 from typing import NoReturn
 
+from processor.cli.config import BootstrapServers, ConfigFile, load_settings
 
-def worker() -> NoReturn:
+
+def worker(bootstrap_servers: BootstrapServers = None, config_file: ConfigFile = None) -> NoReturn:
     """Run a worker: it joins the group, takes its share of the partitions, and commits exactly once.
 
     Stops on SIGTERM or Ctrl-C: finishes the transaction under way, leaves the group, and exits with 0.
 
     Examples:
       janela worker
+      janela worker --config shop.toml
       JANELA_CLOCK=event JANELA_EMIT_ACCEPTED=false janela worker
 
     Exit codes:
@@ -23,9 +26,7 @@ def worker() -> NoReturn:
     """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until there is something to finish
     gc.disable()  # the imports leave little to collect, and it would be looked for all the time
-    from processor.settings import Settings
-
-    settings = Settings.load()
+    settings = load_settings(config_file, bootstrap_servers)
     from processor.ops.instruments import Instruments  # half a second of imports, for this verb alone
     from processor.stream.app import create_app
 

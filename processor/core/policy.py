@@ -1,37 +1,36 @@
 """The policy: every number and switch that the rules leave to the business, as one frozen value.
 
-A policy is loaded from TOML (`load_policy`), where durations are text such as ``"24h"`` or ``"90m"`` and the keys
-are the names below without their ``_ms``. Two policies with one content have one `version`.
+Its text is TOML, which `processor.policy_file` reads. Two policies with one content have one `version`.
 """
 
 import hashlib
-import re
-import tomllib
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 
 SECOND_MS = 1_000
 HOUR_MS = 3_600 * SECOND_MS
 DAY_MS = 24 * HOUR_MS  # W4: 86,400 s, whatever the time zone does
+DURATION_MAX_MS = 3_650 * DAY_MS  # ten years: an end has to be a time that can be written, and more is a slip
+THRESHOLDS_MAX = 8  # each is an event for each window; more than a handful is a mistake in a template
 
-_UNIT_MS = {"s": SECOND_MS, "m": 60 * SECOND_MS, "h": HOUR_MS, "d": DAY_MS}
-_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
+
+class Fault(NamedTuple):
+    """What is wrong with one word of a policy."""
+
+    key: str
+    """As a policy's text spells it; empty where it is the text as a whole."""
+    reason: str
 
 
 class PolicyError(ValueError):
-    """The policy's text can't be used; the message names the key, what was found and what is allowed."""
+    """A policy can't be used. `faults` has all that is wrong with it."""
 
-
-def parse_duration(text: str) -> int:
-    """Turn ``"90m"`` into milliseconds.
-
-    Raises:
-        PolicyError: The text is not a whole number above zero followed by ``s``, ``m``, ``h`` or ``d``.
-    """
-    if (match := _DURATION.fullmatch(text.strip())) is None:
-        raise PolicyError(f"{text!r} is not a duration: allowed is a whole number and s, m, h or d, such as 2h")
-    return int(match[1]) * _UNIT_MS[match[2]]
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        """Take all that is wrong at once."""
+        super().__init__("\n".join(map(": ".join, faults)))
+        self.faults = faults
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,27 +59,36 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     emit_accepted: bool = True
 
     def __post_init__(self) -> None:
-        """Hold the values to each other.
+        """Hold the durations to their bounds and to each other.
 
         Raises:
-            PolicyError: A value contradicts another one.
+            PolicyError: One is out of bounds, or contradicts another one.
         """
+        if faults := list(self._faults()):
+            raise PolicyError(faults)
+
+    def _faults(self) -> Iterator[Fault]:
         if "default" not in self.window_ms:
-            raise PolicyError(f"window: found {sorted(self.window_ms)}, expected an entry `default`")
+            yield Fault("window", "there is no entry `default`")
+            return
         shortest, longest = min(self.window_ms.values()), max(self.window_ms.values())
         thresholds = self.expiring_before_ms
+        if shortest <= 0 or longest > DURATION_MAX_MS:
+            yield Fault("window", f"a length is not above 0 and at most {in_words(DURATION_MAX_MS)}")
+        if len(thresholds) > THRESHOLDS_MAX:
+            yield Fault("expiring_before", f"{len(thresholds)} thresholds")
         if list(thresholds) != sorted(set(thresholds), reverse=True):
-            raise PolicyError(f"expiring_before: found {thresholds} ms, expected different ones, longest first")
-        if any(not 0 < threshold_ms < shortest for threshold_ms in thresholds):
-            raise PolicyError(f"expiring_before: found {thresholds} ms, expected more than 0 and less than {shortest}")
-        if any(threshold_ms % SECOND_MS for threshold_ms in thresholds):
-            raise PolicyError(f"expiring_before: found {thresholds} ms, expected whole seconds")
+            yield Fault("expiring_before", "they are not different, longest first")
+        if any(threshold_ms <= 0 or threshold_ms % SECOND_MS for threshold_ms in thresholds):
+            yield Fault("expiring_before", "not whole seconds above 0")
+        if thresholds and max(thresholds) >= shortest:
+            yield Fault("expiring_before", f"not shorter than the shortest window, {in_words(shortest)}")
         if self.closed_retention_ms < longest:
-            raise PolicyError(
-                f"closed_retention: found {self.closed_retention_ms} ms, expected at least a window's length, {longest}"
-            )
+            yield Fault("closed_retention", f"shorter than the longest window, {in_words(longest)}")
+        if self.closed_retention_ms > DURATION_MAX_MS:
+            yield Fault("closed_retention", f"longer than {in_words(DURATION_MAX_MS)}")
         if not 0 <= self.safety_margin_ms < shortest:
-            raise PolicyError(f"safety_margin: found {self.safety_margin_ms} ms, expected 0 to less than {shortest}")
+            yield Fault("safety_margin", f"not from 0 to less than the shortest window, {in_words(shortest)}")
 
     @property
     def version(self) -> str:
@@ -94,30 +102,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return lengths.get(key.split(b":", 1)[0].decode(), lengths["default"])
 
 
-def load_policy(text: str, **overrides: Any) -> Policy:
-    """Read a policy from TOML; `overrides` are fields of `Policy` that settings decide.
-
-    Raises:
-        PolicyError: Not TOML, an unknown key, a value out of its range; one sentence that names it.
-    """
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise PolicyError(f"not TOML: {error}") from None
-    fields: dict[str, Any] = {}
-    for name, value in found.items():
-        fields[f"{name}_ms" if f"{name}_ms" in Policy.__struct_fields__ else name] = _milliseconds(name, value)
-    try:
-        return msgspec.convert({**fields, **overrides}, Policy)
-    except msgspec.ValidationError as error:
-        raise PolicyError(str(error)) from error.__cause__
-
-
-def _milliseconds(name: str, value: Any) -> Any:
-    if name in ("closed_retention", "safety_margin"):
-        return parse_duration(str(value))
-    if name == "window" and isinstance(value, dict):
-        return {channel: parse_duration(str(length)) for channel, length in value.items()}
-    if name == "expiring_before" and isinstance(value, list):
-        return sorted((parse_duration(str(threshold)) for threshold in value), reverse=True)
-    return value
+def in_words(duration_ms: int) -> str:
+    """Write a duration as a policy's text has it: ``90m``, ``24h``, ``3d``."""
+    for unit, unit_ms, least in (("d", DAY_MS, 2), ("h", HOUR_MS, 1), ("m", 60 * SECOND_MS, 1), ("s", SECOND_MS, 0)):
+        if duration_ms % unit_ms == 0 and duration_ms >= least * unit_ms:
+            return f"{duration_ms // unit_ms}{unit}"
+    return f"{duration_ms}ms"

@@ -81,11 +81,15 @@ class DataFolder:
         """Make this run the owner, and end brokers that a killed run left. None: a new, temporary folder.
 
         Raises:
-            EmbeddedKafkaError: another run lives and owns it.
+            EmbeddedKafkaError: another run lives and owns it, or nothing can be written there.
         """
         path = (wanted or Path(tempfile.mkdtemp(prefix="janela-kafka-"))).resolve()
-        path.mkdir(parents=True, exist_ok=True)
-        folder = cls(path, (path / "owner").open("a+"), is_temporary=wanted is None)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            folder = cls(path, (path / "owner").open("a+"), is_temporary=wanted is None)
+        except OSError as error:
+            reason = f"{path} can't hold Kafka's data ({error.strerror})"
+            raise EmbeddedKafkaError(f"{reason}: name a folder that may be made and written.") from None
         try:
             folder._lock()
             for log_lock in path.glob("*/log/.lock"):

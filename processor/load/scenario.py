@@ -5,7 +5,6 @@ All that is wrong is told at once, as with the settings.
 """
 
 import difflib
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from processor.access import Allowed
 from processor.core.events import FREE_FORM_TYPES, OPENING_TYPES
-from processor.settings import FOUND_LENGTH_MAX, SettingsError, Share, Whole, allowed
+from processor.settings import SettingsError, Share, Whole, allowed
+from processor.shown import quoted
 
 DAY_SECONDS: Final = 86_400
 CAMPAIGN_CONTACTS: Final = 500_000
@@ -216,7 +216,7 @@ def _lines(error: ValidationError, sources: Mapping[str, str]) -> Iterator[str]:
             yield f"scenario: {reason}"
         elif (name := str(details["loc"][0])) not in seen:
             seen.add(name)
-            found = json.dumps(details["input"], ensure_ascii=False, default=str)[:FOUND_LENGTH_MAX]
+            found = quoted(details["input"])
             because = f", {reason}" if reason else ""
             words = allowed(Scenario.model_fields[name])
             yield f"{name} ({option(name)}): found {found} ({sources.get(name, 'default')}){because}; allowed: {words}"

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from processor import contract
 from processor.access import Access
 from processor.cli.main import app
-from processor.core.policy import Policy, load_policy
+from processor.core.policy import Policy
 from processor.ops.pages import PAGES
+from processor.policy_file import load_policy
 from processor.settings import ENV_PREFIX, NOT_SETTINGS, Settings, variable
 from tests.documents import ROOT, Command, anchors, commands, complaint, links, pages, shell_blocks
 from tests.site.__main__ import spaced

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from processor.cli.main import app, main
 from processor.kafka.connection import Connection
-from processor.settings import MASK, Settings, SettingsError
+from processor.settings import Settings, SettingsError
+from processor.shown import MASK
 from tests.certificates import Authority
 
 SECRET = "hunter2"

@@ -1,7 +1,10 @@
 """`janela send`, as far as it goes without a broker: what it refuses, and in which words."""
 
+import json
 import os
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -54,6 +57,7 @@ def test_what_would_be_a_dead_letter_is_not_sent(
         ("outbound", "--type", "status", *WHO, "--field", "status=read"),
         ("inbound", "--unchecked", "--value", "not json", "--key", "whatsapp:1:2"),
         ("inbound", "--unchecked", "--value", os.fsdecode(b"\xff\xfe"), "--key", "whatsapp:1:2"),
+        ("inbound", "--type", "text", *WHO, "--field", "x=NaN"),
     ],
 )
 def test_what_may_be_sent_is_held_up_by_the_broker_alone(
@@ -74,6 +78,9 @@ def test_what_may_be_sent_is_held_up_by_the_broker_alone(
         (("inbound", "--type", "text", *WHO, "--field", 'text="\\ud800"'), "half of a character or none"),
         (("inbound", "--type", "text", *WHO, "--field", f"text={'[' * 50_000}"), "nested too deeply"),
         (("inbound", "--unchecked", "--value", '{"contact_id":"\\ud800"}'), "half of a character or none"),
+        (("inbound", "--type", "text", *WHO, "--field", "x=1e999"), "x: 1e999 is too large a number"),
+        (("inbound", "--type", "text", *WHO, "--field", "x=[-1e999]"), "a number that is too large"),
+        (("inbound", "--unchecked", "--value", "x" * 1_000_001, "--key", ""), "have 1,000,001 bytes: no more than 1"),
         (("sideways",), "sideways"),
     ],
 )
@@ -86,6 +93,36 @@ def test_a_slip_of_the_command_line_is_named(
 def test_a_type_of_the_other_topic_is_sent_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     note, _ = told(capsys, "inbound", "--type", "template", *WHO).splitlines()
     assert note.startswith("note: on messages.inbound this type counts as misplaced")
+
+
+def sent(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[bytes, bytes]:
+    """Run `janela send` as far as the broker, and give the key and value that would go there."""
+    found: list[tuple[bytes, bytes]] = []
+
+    async def send(_: Any, __: str, key: bytes, wire: bytes, ___: int | None) -> SimpleNamespace:
+        found.append((key, wire))
+        return SimpleNamespace(partition=0, offset=0)
+
+    monkeypatch.setattr("processor.cli.send._send", send)
+    with pytest.raises(SystemExit) as caught:
+        main(["send", *arguments, *NOBODY])
+    assert caught.value.code == 0
+    ((key, wire),) = found
+    return key, wire
+
+
+def test_an_empty_key_is_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sent(monkeypatch, "inbound", "--unchecked", "--value", "{}", "--key", "") == (b"", b"{}")
+    assert sent(monkeypatch, "inbound", "--unchecked", "--value", "{}") == (b"whatsapp::", b"{}")
+
+
+def test_what_was_typed_is_utf_8_whatever_the_locale_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = "é".encode().decode("ascii", "surrogateescape")  # as Python gives it where the locale knows ASCII alone
+    monkeypatch.setattr("os.fsencode", lambda word: word.encode("ascii", "surrogateescape"))
+    key, wire = sent(monkeypatch, "inbound", "--type", "text", *WHO, "--id", typed, "--field", f"text={typed}")
+    assert (json.loads(wire)["id"], json.loads(wire)["text"]) == ("é", "é")
+    key, _ = sent(monkeypatch, "inbound", "--unchecked", "--value", "{}", "--key", typed)
+    assert key == "é".encode()
 
 
 def test_new_ids_differ_and_fit_the_contract() -> None:

@@ -8,8 +8,10 @@ import pytest
 from pydantic import Field, SecretStr, ValidationError
 
 from processor.access import Access
-from processor.core.policy import HOUR_MS, SECOND_MS, Policy, load_policy
-from processor.settings import MASK, Settings, SettingsError, allowed, provenance, variable, without_login
+from processor.core.policy import HOUR_MS, SECOND_MS, Policy
+from processor.policy_file import load_policy
+from processor.settings import Settings, SettingsError, allowed, provenance, variable, without_login
+from processor.shown import MASK
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 
@@ -129,6 +131,15 @@ def test_an_unknown_variable_is_an_error_that_names_the_nearest(
 ) -> None:
     monkeypatch.setenv(name, "hunter2")
     assert lines_of() == [f"{name} (environment): no setting has this name; did you mean {meant}?"]
+
+
+@pytest.mark.parametrize("name", ["janela_partitions", "Janela_Partitions"])
+def test_a_variable_has_one_spelling_so_that_none_stands_over_another_unseen(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("JANELA_PARTITIONS", "5")
+    monkeypatch.setenv(name, "7")
+    assert lines_of() == [f"{name} (environment): no setting has this name; did you mean JANELA_PARTITIONS?"]
 
 
 def test_an_unknown_key_is_an_error_that_does_not_show_what_may_be_a_secret() -> None:
@@ -301,9 +312,10 @@ def test_a_static_member_needs_a_name_that_stays_and_verbs_that_join_no_group_ne
     assert Settings.load(instance_id="a", membership="dynamic").group_instance_id is None
 
 
-def test_a_long_value_is_cut_in_its_line() -> None:
-    (line,) = lines_of(f'clock = "{"x" * 5000}"')
-    assert len(line) < 200
+@pytest.mark.parametrize("name", ["clock", "expiring_before", "bootstrap_servers", "ops_address"])
+def test_a_long_value_is_cut_in_its_line_and_in_the_reason(name: str) -> None:
+    (line,) = lines_of(f'{name} = "{"7" * 5000}"')
+    assert len(line) < 400
 
 
 class _Secured(Settings):
@@ -323,6 +335,36 @@ def test_a_secret_is_masked_wherever_it_is_shown(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ValidationError) as caught:
         _Secured(broker_password=SecretStr("hunter2"))
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://bob:hunter2@id.example/token",
+        "https://hunter2@id.example/token",
+        "https://bob:hunter2/x@id.example/token",
+        "https://bob:hunter2@@id.example/token",
+        "bob:hunter2@id.example/token",
+    ],
+)
+def test_an_address_with_a_secret_in_it_is_refused_and_the_secret_shown_nowhere(url: str) -> None:
+    line, *_ = lines_of(f"oauth_token_url = {json.dumps(url)}")
+    assert line.startswith("JANELA_OAUTH_TOKEN_URL (oauth_token_url): found ")
+    assert f"{MASK}@" in line
+    assert "hunter2" not in line
+    line, *_ = lines_of(f"bootstrap_servers = {json.dumps(url)}")
+    assert f"{MASK}@" in line
+    assert "hunter2" not in line
+
+
+def test_of_an_address_with_a_secret_in_it_the_line_says_where_to_put_that() -> None:
+    (line, *_) = lines_of('oauth_token_url = "https://bob:hunter2@id.example/token"')
+    assert "put it in oauth_client_id and oauth_client_secret" in line
+
+
+def test_a_secret_in_a_value_that_is_taken_is_masked_all_the_same() -> None:
+    secret = Settings.model_construct(oauth_token_url="https://bob:hunter2@id.example/x", expiring_before="2h")
+    assert provenance(secret)["oauth_token_url"].value == f"https://{MASK}@id.example/x"
 
 
 def test_settings_that_are_set_stand_over_the_policy_file_and_others_do_not(
@@ -356,19 +398,39 @@ def test_the_path_of_a_policy_in_the_file_is_relative_to_the_file(
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "told"),
     [
-        ("reactions_opens = true", "reactions_opens"),
-        ("name =", "not TOML"),
-        ('closed_retention = "1h"', "closed_retention"),
-        ('window = {default = "1h"}', "expiring_before"),
+        (
+            "reactions_opens = true",
+            "reactions_opens (file policy.toml): no policy has this key; did you mean ",
+        ),
+        ('closed_retention = "1x"', "closed_retention (file policy.toml): found \"1x\", '1x' is not a duration; allow"),
+        ('closed_retention = "1h"', 'closed_retention (file policy.toml): found "1h", shorter than the longest window'),
+        ("name =", 'JANELA_POLICY_FILE (policy_file): found "policy.toml" (file janela.toml), not TOML: '),
     ],
 )
-def test_a_policy_that_can_not_be_used_is_a_setting_error(text: str, reason: str) -> None:
+def test_a_policy_that_can_not_be_used_is_a_line_of_its_key_and_file(text: str, told: str) -> None:
     Path("policy.toml").write_text(text, "utf-8")
-    (line,) = lines_of('policy_file = "policy.toml"\nexpiring_before = "2h"')
-    assert line.startswith('JANELA_POLICY_FILE (policy_file): found "policy.toml" (file janela.toml), ')
-    assert reason in line
+    (line,) = lines_of('policy_file = "policy.toml"')
+    assert line.startswith(told)
+
+
+def test_all_that_is_wrong_with_a_policy_is_told_with_what_is_wrong_with_settings() -> None:
+    Path("policy.toml").write_text('nam = "x"\nsafety_margin = "25h"', "utf-8")
+    lines = lines_of('policy_file = "policy.toml"\npartitions = 0')
+    assert [line.split(" ")[0] for line in lines] == ["JANELA_PARTITIONS", "nam", "safety_margin"]
+
+
+def test_a_setting_that_contradicts_the_policy_is_to_blame_where_it_stands_over_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("policy.toml").write_text('window.default = "3h"\nexpiring_before = ["1h"]', "utf-8")
+    monkeypatch.setenv("JANELA_EXPIRING_BEFORE", "4h")
+    (line,) = lines_of('policy_file = "policy.toml"')
+    assert line.startswith(
+        'JANELA_EXPIRING_BEFORE (expiring_before): found "4h" (environment JANELA_EXPIRING_BEFORE), not shorter than'
+        " the shortest window, 3h (file policy.toml); allowed: "
+    )
 
 
 def test_every_setting_has_a_sentence_that_gives_the_reason_of_its_default() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from processor import topics
 from processor.codec.keys import partition_of
@@ -126,8 +127,11 @@ async def test_unchecked_bytes_go_where_they_are_told(settings: Settings) -> Non
 
 
 async def test_what_the_cluster_refuses_is_one_line(settings: Settings) -> None:
+    inbound, configs = topics.names(settings)["messages.inbound"], {"max.message.bytes": "1000"}
+    async with topics.asking(settings) as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, inbound, configs=configs)])
     code, out, err = await janela(
-        settings, "send", "inbound", "--unchecked", "--value", "-", "--key", "none", stdin=b"x" * 2_000_000
+        settings, "send", "inbound", "--unchecked", "--value", "-", "--key", "none", stdin=b"x" * 2_000
     )
     assert (code, out) == (2, "")
     (line,) = err.splitlines()

@@ -101,6 +101,8 @@ class ReplayTarget:
     ) -> None:
         """Take where to; `source_partitions` tells whether a record lay where its key belongs."""
         self.written = self.before = self.pending = self.pending_bytes = 0
+        self.written_us = 0
+        """When the last of them were committed, by the wall clock."""
         self._connection, self._prefix = connection, topic_prefix
         self.room = room
         self._partitions, self._source_partitions = room.partitions, source_partitions
@@ -215,6 +217,7 @@ class ReplayTarget:
             failed = (tp for (tp, _), delivery in zip(batches, sent, strict=False) if _failure(delivery) is error)
             raise _broken_off(error, next(failed, None)) from error
         self.written += self.pending
+        self.written_us = time.time_ns() // 1000
         self.pending = self.pending_bytes = 0
         self._full, self._filling = [], {}
 

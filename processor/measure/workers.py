@@ -8,7 +8,8 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from math import inf, isfinite
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -126,6 +127,8 @@ class WorkerFigures(msgspec.Struct):
     restores: list[Restore]
     timers_late_p99_s: float | None
     """At most so late were 99 of 100 timers by its own count, a bucket's bound (s). None where it told of none."""
+    timers_are_later: bool = False
+    """Whether that is the largest bound it counts by, and more than one of 100 were later yet."""
 
 
 class Probe(Protocol):
@@ -168,6 +171,7 @@ class _Account:
         self.cpu_s = self.rss_max_mb = 0.0
         self.restores: list[Restore] = []
         self.lateness = Counter[float]()
+        self._bounds: Collection[float] = ()
         self._last: Meter | None = None
 
     def note(self, meter: Meter | None, at_s: float | None) -> float:
@@ -190,13 +194,26 @@ class _Account:
         if count > 0:
             seconds = (told.restore_s - (before.restore_s if before else 0.0)) / count
             self.restores += [Restore(round(seconds, 3), at_s) for _ in range(count)]
+        self._bounds = told.lateness.keys()
         if at_s is not None:
             self.lateness += told.lateness - (before.lateness if before else Counter[float]())
 
     def figures(self) -> WorkerFigures:
-        late = sorted(self.lateness.elements())
-        p99_s = late[int((len(late) - 1) * 0.99)] if late else None
-        return WorkerFigures(self.name, round(self.cpu_s, 2), round(self.rss_max_mb, 1), self.restores, p99_s)
+        p99_s = _p99(self.lateness)
+        if is_over := p99_s == inf:  # no JSON has it
+            p99_s = max(filter(isfinite, self._bounds), default=0.0)
+        cpu_s, rss_max_mb = round(self.cpu_s, 2), round(self.rss_max_mb, 1)
+        return WorkerFigures(self.name, cpu_s, rss_max_mb, self.restores, p99_s, is_over)
+
+
+def _p99(counts: Counter[float]) -> float | None:
+    """Give the bound of the bucket in which 99 of 100 are reached; None where there are none."""
+    rank, upto = int((counts.total() - 1) * 0.99), 0
+    for bound in sorted(counts):
+        upto += counts[bound]
+        if upto > rank:
+            return bound
+    return None
 
 
 class Reading(NamedTuple):

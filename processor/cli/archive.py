@@ -24,6 +24,7 @@ from processor.cli.selection import (
     words_of_left_out,
 )
 from processor.cli.signals import until_told
+from processor.cli.written import say
 
 if TYPE_CHECKING:
     from processor.replay.pseudonyms import Pseudonyms
@@ -59,10 +60,14 @@ def archive(
         janela archive lab.jsonl.zst --since 24h --pseudonyms-key key.txt
         zstd -dc day.jsonl.zst | head -n 3
 
-    Exit codes: 0 it is whole, 2 an option, a setting, a topic, the file or the broker is at fault.
+    Exit codes: 0 it is whole, 1 it is, and stdout can't be written, 2 an option, a setting, a topic, the file or the
+    broker is at fault.
     """
     if not file.name:
         raise typer.BadParameter(f"found {file}, expected the name of a file", param_hint="FILE")
+    if file.exists() and not file.is_file():
+        words = f"found {file}, which is there and no regular file; what is no file is not replaced"
+        raise typer.BadParameter(words, param_hint="FILE")
     settings = load_settings(config_file, bootstrap_servers)
     selection = selection_of(sides, partitions, since, until, offsets, contacts, leave_out_too_large)
     hidden = pseudonyms_of(pseudonyms_key)
@@ -70,9 +75,10 @@ def archive(
         records, left_out = asyncio.run(until_told(_write(file, settings, selection, hidden, progress)))
     size = file.stat().st_size
     if as_json:
-        print(json.dumps({"file": str(file), "records": records, "bytes": size, "left_out": left_out}))
+        told = json.dumps({"file": str(file), "records": records, "bytes": size, "left_out": left_out})
     else:
-        print(f"{records:,} records in {file}, {size:,} bytes{words_of_left_out(left_out)}")
+        told = f"{records:,} records in {file}, {size:,} bytes{words_of_left_out(left_out)}"
+    say("archive", told)
 
 
 async def _write(

@@ -78,8 +78,9 @@ def replay(
         janela measure replay --from-archive day.jsonl.zst --times shifted --speed 60 --html day.html
         janela measure replay --from-prefix prod. --since 1h --rate 20000 --append --report a.json
 
-    Exit codes: 0 all was sent and consumed, 1 it was not, or the process of the replay failed, 2 an option, a setting,
-    a topic or the archive is wrong, or no broker answers, 130 stopped by Ctrl-C or SIGTERM (figures of what there was).
+    Exit codes: 0 all was sent and consumed, 1 it was not, the process of the replay failed, or the report or stdout
+    can't be written, 2 an option, a setting, a topic or the archive is wrong, or no broker answers, 130 stopped by
+    Ctrl-C or SIGTERM (figures of what there was).
     """
     from processor.measure.replaying import Place, Replay, ReplayTraffic
     from processor.replay.archive import ArchiveError

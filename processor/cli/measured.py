@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 import typer
 
 from processor.cli.signals import unless
+from processor.cli.written import say, write_file
 
 if TYPE_CHECKING:
     from processor.cli.progress import Progress
@@ -86,8 +87,8 @@ def run_measured(settings: "Settings", make: MakeTraffic, watched: Watched, kept
     if report is None:
         print(f"janela measure: {'stopped' if stopped.is_set() else 'ended'} before it began", file=sys.stderr)
         raise typer.Exit(STOPPED if stopped.is_set() else NOT_WHOLE)
-    _keep(report, kept)
-    raise typer.Exit(0 if report.is_whole else STOPPED if stopped.is_set() else NOT_WHOLE)
+    is_kept = _keep(report, kept)
+    raise typer.Exit(0 if report.is_whole and is_kept else STOPPED if stopped.is_set() else NOT_WHOLE)
 
 
 async def _measured(
@@ -126,28 +127,38 @@ async def _measured(
         return await run.measured(tell, stopped)
 
 
-def _keep(report: "Report", kept: Kept) -> None:
+def _keep(report: "Report", kept: Kept) -> bool:
+    """Write and print the report; what can't be written is told, and False then: the figures are not lost with it."""
     import msgspec
 
     from processor.measure.page import page
     from processor.measure.report import figures
 
     text = msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
-    if kept.report_file is not None:  # first the files: nobody may be left to read what is printed
-        kept.report_file.write_text(f"{text}\n", "utf-8")
-    if kept.html_file is not None:
-        kept.html_file.write_text(page(report), "utf-8")
-    if kept.as_json:
-        print(text)
-    else:
-        for name, value in figures(report).items():
-            print(f"{name:<28}{value:>16,.10g}")
-        if not report.is_whole:
-            print("not all of the schedule was sent, or not all of it consumed")
+    is_kept = True
+    # first the files: nobody may be left to read what is printed
+    for path, content in ((kept.report_file, f"{text}\n"), (kept.html_file, page(report))):
+        try:
+            if path is not None:
+                write_file(path, content)
+        except OSError as error:
+            print(f"janela measure: {path} can't be written: {error.strerror}", file=sys.stderr)
+            is_kept = False
+    lines = [f"{name:<28}{value:>16,.10g}" for name, value in figures(report).items()]
+    say("measure", text if kept.as_json else "\n".join(lines + report.faults()))
+    return is_kept
 
 
 def _refuse_what_cannot_be_kept(kept: Kept) -> None:
     """Look before hours of traffic whether the files can be written when it is over."""
     for path, option in ((kept.report_file, "--report"), (kept.html_file, "--html")):
-        if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
+        if path is not None and (path.is_dir() or not os.access(_written_to(path), os.W_OK)):
             raise typer.BadParameter(f"{path} can't be written", param_hint=option)
+    if kept.report_file and kept.html_file and kept.report_file.resolve() == kept.html_file.resolve():
+        raise typer.BadParameter(f"found {kept.report_file} for both", param_hint="--report, --html")
+
+
+def _written_to(path: Path) -> Path:
+    """Give what must be writable: the folder of a file, or a device itself."""
+    found = path.resolve()
+    return found if found.exists() and not found.is_file() else found.parent

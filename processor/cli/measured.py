@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from processor.measure.gauges import Sample
     from processor.measure.report import Report
     from processor.measure.traffic import Traffic
+    from processor.measure.workers import Local, Meter, Remote
     from processor.settings import Settings
 
 NOT_WHOLE: Final = 1
@@ -99,13 +100,15 @@ async def _measured(
     from processor.cli.progress import progress_shown
     from processor.measure.receiver import OUTPUTS
     from processor.measure.run import Run
-    from processor.measure.workers import Local, Probe, Remote
+    from processor.measure.workers import Meter, Probe, Remote
     from processor.topics import refusals_told
 
-    remotes = [Remote(address) for address in watched.ops]
-    if silent := [each.name for each in remotes if await each.read() is None]:
-        raise typer.BadParameter(f"found no worker that answers at {silent[0]}", param_hint="--ops")
-    probes: list[Probe] = [*map(Local, watched.pids), *remotes]
+    remotes: dict[Remote, Meter] = {}
+    for address in dict.fromkeys(watched.ops):
+        if (meter := await (remote := Remote(address)).read()) is None:
+            raise typer.BadParameter(f"found no worker that answers at {address}", param_hint="--ops")
+        remotes[remote] = meter
+    probes: list[Probe] = [*_others(watched.pids, remotes), *remotes]
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with progress_shown(LOGGED_EVERY_S) as progress, refusals_told(settings):
@@ -125,6 +128,19 @@ async def _measured(
 
         run = Run(settings, traffic, probes, drain_s=watched.drain_s, warm_up_s=watched.warm_up_s)
         return await run.measured(tell, stopped)
+
+
+def _others(pids: Iterable[int], remotes: "Mapping[Remote, Meter]") -> "Iterator[Local]":
+    """Give the workers of this machine that no address tells of already: each is to be counted once."""
+    from processor.measure.workers import Local, is_same, read_meter
+
+    for pid in dict.fromkeys(pids):
+        meter = read_meter(pid)
+        told = [remote.name for remote, its in remotes.items() if meter is not None and is_same(meter, its)]
+        if told:
+            print(f"janela measure: process {pid} is the worker at {told[0]}, and is counted once", file=sys.stderr)
+        else:
+            yield Local(pid)
 
 
 def _keep(report: "Report", kept: Kept) -> bool:

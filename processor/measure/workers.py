@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import cache
 from math import inf, isfinite
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -25,6 +26,10 @@ RESTORE: Final = "janela_restore_seconds"
 LATENESS: Final = "janela_timer_lateness_seconds"
 WINDOWS: Final = "janela_open_windows"
 CLOCK_LAG: Final = "janela_event_time_lag_seconds"
+
+TICKS_APART_S: Final = 0.02
+CPU_APART_S: Final = 1.0
+"""What a worker may have used between two readings of it."""
 
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -50,8 +55,8 @@ class Meter(NamedTuple):
     """User and system, since it was started."""
     rss_bytes: int
     """Resident now."""
-    started_s: float = 0
-    """Unix time; another one is another process. 0 where its id says which it is."""
+    started_s: float
+    """Unix time, by the boot of its machine and to its clock's ticks; another one is another process."""
     told: Told | None = None
 
 
@@ -62,7 +67,19 @@ def read_meter(pid: int) -> Meter | None:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return Meter((int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND, int(fields[21]) * _PAGE_BYTES)
+    cpu_s, started_s = (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND, int(fields[19]) / _TICKS_A_SECOND
+    return Meter(cpu_s, int(fields[21]) * _PAGE_BYTES, _booted_s() + started_s)
+
+
+@cache
+def _booted_s() -> int:
+    lines = Path("/proc/stat").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+
+
+def is_same(one: Meter, other: Meter) -> bool:
+    """Whether two meters that were read one after the other are of the same process: by its start and its CPU."""
+    return abs(one.started_s - other.started_s) < TICKS_APART_S and abs(one.cpu_s - other.cpu_s) < CPU_APART_S
 
 
 async def scrape(address: str) -> Meter | None:

@@ -50,10 +50,12 @@ from processor.measure.workers import (
     WINDOWS,
     Local,
     Meter,
+    Remote,
     Restore,
     WorkerFigures,
     Workers,
     _Account,
+    is_same,
     read_meter,
     read_metrics,
     scrape,
@@ -237,6 +239,21 @@ async def test_a_process_that_works_is_seen_to_use_a_core_and_one_that_is_gone_t
     assert found.cpu_s > 0.2
     assert found.rss_max_mb > 1
     assert read_meter(os.getpid()) is not None
+
+
+async def test_a_process_that_an_address_tells_of_too_is_counted_once(capsys: pytest.CaptureFixture[str]) -> None:
+    mine, parents = read_meter(os.getpid()), read_meter(os.getppid())
+    assert mine is not None
+    assert parents is not None
+    told = read_metrics(generate_latest(Metrics().registry).decode())
+    assert is_same(mine, told)
+    assert not is_same(parents, told)
+    remotes = {Remote("10.0.0.7:9464"): told}
+    found = [each.name for each in measured._others([os.getpid(), os.getppid(), os.getppid()], remotes)]
+    assert found == [f"pid {os.getppid()}"]
+    assert capsys.readouterr().err == (
+        f"janela measure: process {os.getpid()} is the worker at 10.0.0.7:9464, and is counted once\n"
+    )
 
 
 class Scripted:

@@ -84,6 +84,7 @@ def replay(
     """
     from processor.measure.replaying import Place, Replay, ReplayTraffic
     from processor.replay.archive import ArchiveError
+    from processor.replay.topics import cluster_id
     from processor.topics import input_topics
 
     if (speed is None) == (rate is None):
@@ -104,6 +105,9 @@ def replay(
 
     async def prepared(progress: "Progress") -> "tuple[Traffic, int]":
         topics = await input_topics(settings)
+        is_one_name = from_archive is None and source.topic_prefix == target.topic_prefix
+        if is_one_name and await cluster_id(source.settings()) == await cluster_id(settings):
+            raise typer.BadParameter("it is what is measured, by another address", param_hint="--from-prefix")
         traffic = ReplayTraffic(wanted, progress.note)
         try:
             await traffic.prepare()

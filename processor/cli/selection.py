@@ -89,11 +89,17 @@ def selection_of(
         if not (match := _OFFSETS.fullmatch(offsets)):
             raise typer.BadParameter(f"found {offsets!r}, expected a range such as 100:200", param_hint="--offsets")
         from_offset, to_offset = (int(text) if text else None for text in match.groups())
+        if from_offset is not None and to_offset is not None and from_offset >= to_offset:
+            raise typer.BadParameter(f"found {offsets}, in which nothing can be", param_hint="--offsets")
+    since_ms, until_ms = _moment_ms(since, "--since"), _moment_ms(until, "--until")
+    if since_ms is not None and until_ms is not None and since_ms >= until_ms:
+        words = f"found {since} to {until}, in which nothing can be"
+        raise typer.BadParameter(words, param_hint="--since, --until")
     return Selection(
         sides=tuple(side for side in SIDES if not sides or side in sides),
         partitions=tuple(sorted(set(partitions))) if partitions else None,
-        since_ms=_moment_ms(since, "--since"),
-        until_ms=_moment_ms(until, "--until"),
+        since_ms=since_ms,
+        until_ms=until_ms,
         from_offset=from_offset,
         to_offset=to_offset,
         contacts=frozenset(contact.encode() for contact in contacts or ()),
@@ -136,7 +142,9 @@ def pseudonyms_of(path: Path | None) -> "Pseudonyms | None":
         return None
     try:
         return Pseudonyms(path.read_bytes().strip())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--pseudonyms-key") from None
+    except ValueError as error:
         raise typer.BadParameter(f"{path}: {error}", param_hint="--pseudonyms-key") from None
 
 

@@ -124,6 +124,10 @@ class ArchiveSource:
         """See `Source`."""
         self._selection = replace(self._selection, since_ms=since_ms)
 
+    def end_at(self, until_ms: int) -> None:
+        """See `Source`."""
+        self._selection = replace(self._selection, until_ms=until_ms)
+
     async def chunks(self) -> AsyncIterator[list[Timed]]:
         """Give the records; see `Source`.
 

@@ -111,7 +111,7 @@ def replay(
     if is_same and from_archive is None:
         raise typer.BadParameter("it is where the records come from", param_hint="--to-prefix")
     selection = selection_of(sides, partitions, since, until, offsets, contacts, leave_out_too_large)
-    hidden = pseudonyms_of(pseudonyms_key)
+    hidden = pseudonyms_of(pseudonyms_key, settings)
     try:
         place = (
             _written(from_archive, selection) if from_archive else (settings.bootstrap_servers, settings.topic_prefix)

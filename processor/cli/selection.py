@@ -13,6 +13,7 @@ from processor.cli.send import Side
 if TYPE_CHECKING:
     from processor.replay.pseudonyms import Pseudonyms
     from processor.replay.selection import Selection
+    from processor.settings import Settings
 
 Sides = Annotated[list[Side] | None, typer.Option("--side", help="Only this side; without it, both.")]
 Partitions = Annotated[
@@ -130,8 +131,8 @@ def is_ago(moment: str | None) -> bool:
     return moment is not None and parse_time(moment) is None
 
 
-def pseudonyms_of(path: Path | None) -> "Pseudonyms | None":
-    """Take the key from its file, white space around it left out.
+def pseudonyms_of(path: Path | None, settings: "Settings") -> "Pseudonyms | None":
+    """Take the key from its file, white space around it left out; the policy's names are kept.
 
     Raises:
         BadParameter: The file can't be read, or the key is too short.
@@ -141,7 +142,7 @@ def pseudonyms_of(path: Path | None) -> "Pseudonyms | None":
     if path is None:
         return None
     try:
-        return Pseudonyms(path.read_bytes().strip())
+        return Pseudonyms(path.read_bytes().strip(), settings.policy())
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--pseudonyms-key") from None
     except ValueError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from processor.cli.config import BootstrapServers, ConfigFile, load_settings
+from processor.cli.written import say
 
 if TYPE_CHECKING:
     from processor.cli.progress import Progress
@@ -102,9 +103,9 @@ def load(
         janela load --profile campaign --start -1435m
         janela load --scenario friday.toml --seed 7 --json
 
-    Exit codes: 0 all of the schedule is on the topics, 1 the brokers refused records or a process failed, 2 an
-    option, the scenario, a setting or a topic is wrong, or no broker answers, 130 stopped by Ctrl-C or SIGTERM (the
-    summary says what is on the topics).
+    Exit codes: 0 all of the schedule is on the topics, 1 the brokers refused records, a process failed, or stdout can't
+    be written, 2 an option, the scenario, a setting or a topic is wrong, or no broker answers, 130 stopped by Ctrl-C or
+    SIGTERM (the summary says what is on the topics).
     """
     from processor.load.crew import CrewError
     from processor.load.scenario import Scenario
@@ -249,11 +250,13 @@ class Told:
 def _tell_plan(scenario: "Scenario", span: Span, as_json: bool) -> None:
     plan = {"scenario": scenario.model_dump(), "events": span.events, "seconds": span.seconds}
     if as_json:
-        print(json.dumps(plan, indent=2))
+        say("load", json.dumps(plan, indent=2))
         return
-    for name, value in scenario.model_dump().items():
-        print(f"{name:<16}{value if isinstance(value, (str, int, float)) else json.dumps(value)}")
-    print(f"{span.events:,} events in {span.seconds:,g} s")
+    lines = [
+        f"{name:<16}{value if isinstance(value, (str, int, float)) else json.dumps(value)}"
+        for name, value in scenario.model_dump().items()
+    ]
+    say("load", "\n".join([*lines, f"{span.events:,} events in {span.seconds:,g} s"]))
 
 
 def _summary(scenario: "Scenario", span: Span, tally: "Tally", begin: "Begin", processes: int) -> dict[str, Any]:
@@ -299,16 +302,18 @@ def _tell(scenario: "Scenario", span: Span, tally: "Tally", begin: "Begin", proc
             file=sys.stderr,
         )
     if as_json:
-        print(json.dumps(found, indent=2))
+        say("load", json.dumps(found, indent=2))
         return
     acked, kinds = found["acknowledged_ms"], ", ".join(f"{count:,} {kind}" for kind, count in found["kinds"].items())
-    print(
-        f"{found['acknowledged']:,} of {span.events:,} records in {found['seconds']:,.1f} s, {found['rate']:,} a second"
-    )
-    print(f"  {kinds or 'none'}")
-    print(f"  refused {found['failed']:,}, not answered for {found['not_answered_for']:,}")
-    print(f"  taken up after their moment, ms: p50 {behind['p50']:g}, p99 {behind['p99']:g}, max {behind['max']:g}")
-    print(f"  acknowledged after it, ms:       p50 {acked['p50']:g}, p99 {acked['p99']:g}, max {acked['max']:g}")
     where = f"{processes} process{'es' * (processes > 1)}"
-    print(f"  CPU {found['cpu_s']:g} s in {where}, {found['cpu_us_an_event'] or 0:g} µs a record")
-    print(f"  start {found['start']}, seed {scenario.seed}")
+    came = f"{found['acknowledged']:,} of {span.events:,} records in {found['seconds']:,.1f} s"
+    lines = (
+        f"{came}, {found['rate']:,} a second",
+        f"  {kinds or 'none'}",
+        f"  refused {found['failed']:,}, not answered for {found['not_answered_for']:,}",
+        f"  taken up after their moment, ms: p50 {behind['p50']:g}, p99 {behind['p99']:g}, max {behind['max']:g}",
+        f"  acknowledged after it, ms:       p50 {acked['p50']:g}, p99 {acked['p99']:g}, max {acked['max']:g}",
+        f"  CPU {found['cpu_s']:g} s in {where}, {found['cpu_us_an_event'] or 0:g} µs a record",
+        f"  start {found['start']}, seed {scenario.seed}",
+    )
+    say("load", "\n".join(lines))

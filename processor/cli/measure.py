@@ -1,7 +1,10 @@
 """`janela measure`: a load or a replay on a set-up that runs, and what came of it; and two such runs side by side."""
 
+import io
+import shutil
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,6 +23,7 @@ from processor.cli.measured import (
     Workers,
     run_measured,
 )
+from processor.cli.written import say
 
 if TYPE_CHECKING:
     from processor.cli.progress import Progress
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from processor.measure.traffic import Traffic
 
 Number = float | None
+WIDE: Final = 1000
 
 measure_app = typer.Typer(add_completion=False)
 
@@ -70,8 +75,9 @@ def measure(
         janela measure replay --from-archive day.jsonl.zst --times shifted --speed 60
         janela measure compare a.json b.json
 
-    Exit codes: 0 all was sent and consumed, 1 it was not, or a process of the load failed, 2 an option, the scenario,
-    a setting or a topic is wrong, or no broker answers, 130 stopped by Ctrl-C or SIGTERM (figures of what there was).
+    Exit codes: 0 all was sent and consumed, 1 it was not, a process of the load failed, or the report or stdout can't
+    be written, 2 an option, the scenario, a setting or a topic is wrong, or no broker answers, 130 stopped by Ctrl-C or
+    SIGTERM (figures of what there was).
     """
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
@@ -121,40 +127,56 @@ def compare(
 ) -> None:
     """Show the figures of two runs side by side, and what the second one's are of the first one's.
 
-    A report holds the histograms of its delays, so any percentile can be asked for.
+    A report holds the histograms of its delays, so any percentile can be asked for. What else differs is named: of the
+    scenario, partitions, processes of the load, warm-up, drain, machine, and the versions of janela, Python, client and
+    cluster (--json: under "differences").
 
     Examples:
         janela measure compare before.json after.json
         janela measure compare before.json after.json --percentile 75 --percentile 99.99
 
-    Exit codes: 0 shown, 2 a file is no report.
+    Exit codes: 0 shown, 1 stdout can't be written, 2 a file is no report.
     """
     import json
 
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from processor.measure.report import differences
 
     (one, a), (other, b) = (_read(path, percentiles) for path in (first, second))
     names = [*a, *(name for name in b if name not in a)]
+    differ = differences(one, other)
     if as_json:
-        print(json.dumps({name: {"a": a.get(name), "b": b.get(name)} for name in names}, indent=2))
+        told: dict[str, Any] = {name: {"a": a.get(name), "b": b.get(name)} for name in names}
+        told["differences"] = {name: {"a": values[0], "b": values[1]} for name, values in differ.items()}
+        say("measure", json.dumps(told, indent=2))
         return
-    table = Table("", first.name, second.name, "B / A", box=box.SIMPLE_HEAD)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    lines = [f"{name}: {_in_words(values[0])}; {_in_words(values[1])}" for name, values in differ.items()]
+    shown = _side_by_side((first.name, a), (second.name, b), names)
+    say("measure", "\n".join([shown, *(["What else differs:", *lines] if lines else [])]))
+
+
+def _in_words(value: object) -> str:
+    return "not kept" if value is None else str(value)
+
+
+def _side_by_side(one: tuple[str, dict[str, float]], other: tuple[str, dict[str, float]], names: list[str]) -> str:
+    """Draw the table; off a terminal it is as wide as it wants to be."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    (first, a), (second, b) = one, other
+    table = Table("", box=box.SIMPLE_HEAD)
+    for title in (first, second, "B / A"):
+        table.add_column(Text(title), justify="right", overflow="fold")
     for name in names:
         values = a.get(name), b.get(name)
         ratio = f"{values[1] / values[0]:.2f}" if values[0] and values[1] is not None else "-"
         table.add_row(name, *("-" if value is None else f"{value:,.10g}" for value in values), ratio)
-    console = Console()
-    console.print(table)
-    keys = dict.fromkeys([*one.scenario, *other.scenario])
-    changed = [key for key in keys if one.scenario.get(key) != other.scenario.get(key)]
-    if changed:
-        console.print(f"The scenarios differ: {', '.join(changed)}")
-    if one.machine != other.machine:
-        console.print(f"The machines differ: {one.machine}; {other.machine}")
+    is_terminal, shown = sys.stdout.isatty(), io.StringIO()
+    width = shutil.get_terminal_size().columns if is_terminal else WIDE
+    Console(file=shown, width=width, force_terminal=is_terminal, markup=False, emoji=False).print(table)
+    return shown.getvalue().rstrip("\n")
 
 
 def _read(path: Path, percentiles: list[float] | None) -> "tuple[Report, dict[str, float]]":

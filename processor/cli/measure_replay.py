@@ -78,11 +78,13 @@ def replay(
         janela measure replay --from-archive day.jsonl.zst --times shifted --speed 60 --html day.html
         janela measure replay --from-prefix prod. --since 1h --rate 20000 --append --report a.json
 
-    Exit codes: 0 all was sent and consumed, 1 it was not, or the process of the replay failed, 2 an option, a setting,
-    a topic or the archive is wrong, or no broker answers, 130 stopped by Ctrl-C or SIGTERM (figures of what there was).
+    Exit codes: 0 all was sent and consumed, 1 it was not, the process of the replay failed, or the report or stdout
+    can't be written, 2 an option, a setting, a topic or the archive is wrong, or no broker answers, 130 stopped by
+    Ctrl-C or SIGTERM (figures of what there was).
     """
     from processor.measure.replaying import Place, Replay, ReplayTraffic
     from processor.replay.archive import ArchiveError
+    from processor.replay.topics import cluster_id
     from processor.topics import input_topics
 
     if (speed is None) == (rate is None):
@@ -103,6 +105,9 @@ def replay(
 
     async def prepared(progress: "Progress") -> "tuple[Traffic, int]":
         topics = await input_topics(settings)
+        is_one_name = from_archive is None and source.topic_prefix == target.topic_prefix
+        if is_one_name and await cluster_id(source.settings()) == await cluster_id(settings):
+            raise typer.BadParameter("it is what is measured, by another address", param_hint="--from-prefix")
         traffic = ReplayTraffic(wanted, progress.note)
         try:
             await traffic.prepare()

@@ -4,19 +4,21 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
 from processor.cli.signals import unless
+from processor.cli.written import say, write_file
 
 if TYPE_CHECKING:
     from processor.cli.progress import Progress
     from processor.measure.gauges import Sample
     from processor.measure.report import Report
     from processor.measure.traffic import Traffic
+    from processor.measure.workers import Local, Meter, Remote
     from processor.settings import Settings
 
 NOT_WHOLE: Final = 1
@@ -86,8 +88,8 @@ def run_measured(settings: "Settings", make: MakeTraffic, watched: Watched, kept
     if report is None:
         print(f"janela measure: {'stopped' if stopped.is_set() else 'ended'} before it began", file=sys.stderr)
         raise typer.Exit(STOPPED if stopped.is_set() else NOT_WHOLE)
-    _keep(report, kept)
-    raise typer.Exit(0 if report.is_whole else STOPPED if stopped.is_set() else NOT_WHOLE)
+    is_kept = _keep(report, kept)
+    raise typer.Exit(0 if report.is_whole and is_kept else STOPPED if stopped.is_set() else NOT_WHOLE)
 
 
 async def _measured(
@@ -98,13 +100,15 @@ async def _measured(
     from processor.cli.progress import progress_shown
     from processor.measure.receiver import OUTPUTS
     from processor.measure.run import Run
-    from processor.measure.workers import Local, Probe, Remote
+    from processor.measure.workers import Meter, Probe, Remote
     from processor.topics import refusals_told
 
-    remotes = [Remote(address) for address in watched.ops]
-    if silent := [each.name for each in remotes if await each.read() is None]:
-        raise typer.BadParameter(f"found no worker that answers at {silent[0]}", param_hint="--ops")
-    probes: list[Probe] = [*map(Local, watched.pids), *remotes]
+    remotes: dict[Remote, Meter] = {}
+    for address in dict.fromkeys(watched.ops):
+        if (meter := await (remote := Remote(address)).read()) is None:
+            raise typer.BadParameter(f"found no worker that answers at {address}", param_hint="--ops")
+        remotes[remote] = meter
+    probes: list[Probe] = [*_others(watched.pids, remotes), *remotes]
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with progress_shown(LOGGED_EVERY_S) as progress, refusals_told(settings):
@@ -126,28 +130,51 @@ async def _measured(
         return await run.measured(tell, stopped)
 
 
-def _keep(report: "Report", kept: Kept) -> None:
+def _others(pids: Iterable[int], remotes: "Mapping[Remote, Meter]") -> "Iterator[Local]":
+    """Give the workers of this machine that no address tells of already: each is to be counted once."""
+    from processor.measure.workers import Local, is_same, read_meter
+
+    for pid in dict.fromkeys(pids):
+        meter = read_meter(pid)
+        told = [remote.name for remote, its in remotes.items() if meter is not None and is_same(meter, its)]
+        if told:
+            print(f"janela measure: process {pid} is the worker at {told[0]}, and is counted once", file=sys.stderr)
+        else:
+            yield Local(pid)
+
+
+def _keep(report: "Report", kept: Kept) -> bool:
+    """Write and print the report; what can't be written is told, and False then: the figures are not lost with it."""
     import msgspec
 
     from processor.measure.page import page
     from processor.measure.report import figures
 
     text = msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
-    if kept.report_file is not None:  # first the files: nobody may be left to read what is printed
-        kept.report_file.write_text(f"{text}\n", "utf-8")
-    if kept.html_file is not None:
-        kept.html_file.write_text(page(report), "utf-8")
-    if kept.as_json:
-        print(text)
-    else:
-        for name, value in figures(report).items():
-            print(f"{name:<28}{value:>16,.10g}")
-        if not report.is_whole:
-            print("not all of the schedule was sent, or not all of it consumed")
+    is_kept = True
+    # first the files: nobody may be left to read what is printed
+    for path, content in ((kept.report_file, f"{text}\n"), (kept.html_file, page(report))):
+        try:
+            if path is not None:
+                write_file(path, content)
+        except OSError as error:
+            print(f"janela measure: {path} can't be written: {error.strerror}", file=sys.stderr)
+            is_kept = False
+    lines = [f"{name:<28}{value:>16,.10g}" for name, value in figures(report).items()]
+    say("measure", text if kept.as_json else "\n".join(lines + report.faults()))
+    return is_kept
 
 
 def _refuse_what_cannot_be_kept(kept: Kept) -> None:
     """Look before hours of traffic whether the files can be written when it is over."""
     for path, option in ((kept.report_file, "--report"), (kept.html_file, "--html")):
-        if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
+        if path is not None and (path.is_dir() or not os.access(_written_to(path), os.W_OK)):
             raise typer.BadParameter(f"{path} can't be written", param_hint=option)
+    if kept.report_file and kept.html_file and kept.report_file.resolve() == kept.html_file.resolve():
+        raise typer.BadParameter(f"found {kept.report_file} for both", param_hint="--report, --html")
+
+
+def _written_to(path: Path) -> Path:
+    """Give what must be writable: the folder of a file, or a device itself."""
+    found = path.resolve()
+    return found if found.exists() and not found.is_file() else found.parent

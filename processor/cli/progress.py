@@ -33,7 +33,7 @@ class Progress:
             self._status.start()
             self._status.update(text)
         elif what != self._what or now_s - self._logged_s >= self._logged_every_s:
-            self._status.console.print(text)
+            self._status.console.print(text, soft_wrap=True, markup=False, highlight=False)
             self._what, self._logged_s = what, now_s
 
     def stop(self) -> None:

@@ -13,6 +13,7 @@ from processor.cli.send import Side
 if TYPE_CHECKING:
     from processor.replay.pseudonyms import Pseudonyms
     from processor.replay.selection import Selection
+    from processor.settings import Settings
 
 Sides = Annotated[list[Side] | None, typer.Option("--side", help="Only this side; without it, both.")]
 Partitions = Annotated[
@@ -89,11 +90,17 @@ def selection_of(
         if not (match := _OFFSETS.fullmatch(offsets)):
             raise typer.BadParameter(f"found {offsets!r}, expected a range such as 100:200", param_hint="--offsets")
         from_offset, to_offset = (int(text) if text else None for text in match.groups())
+        if from_offset is not None and to_offset is not None and from_offset >= to_offset:
+            raise typer.BadParameter(f"found {offsets}, in which nothing can be", param_hint="--offsets")
+    since_ms, until_ms = _moment_ms(since, "--since"), _moment_ms(until, "--until")
+    if since_ms is not None and until_ms is not None and since_ms >= until_ms:
+        words = f"found {since} to {until}, in which nothing can be"
+        raise typer.BadParameter(words, param_hint="--since, --until")
     return Selection(
         sides=tuple(side for side in SIDES if not sides or side in sides),
         partitions=tuple(sorted(set(partitions))) if partitions else None,
-        since_ms=_moment_ms(since, "--since"),
-        until_ms=_moment_ms(until, "--until"),
+        since_ms=since_ms,
+        until_ms=until_ms,
         from_offset=from_offset,
         to_offset=to_offset,
         contacts=frozenset(contact.encode() for contact in contacts or ()),
@@ -124,8 +131,8 @@ def is_ago(moment: str | None) -> bool:
     return moment is not None and parse_time(moment) is None
 
 
-def pseudonyms_of(path: Path | None) -> "Pseudonyms | None":
-    """Take the key from its file, white space around it left out.
+def pseudonyms_of(path: Path | None, settings: "Settings") -> "Pseudonyms | None":
+    """Take the key from its file, white space around it left out; the policy's names are kept.
 
     Raises:
         BadParameter: The file can't be read, or the key is too short.
@@ -135,8 +142,10 @@ def pseudonyms_of(path: Path | None) -> "Pseudonyms | None":
     if path is None:
         return None
     try:
-        return Pseudonyms(path.read_bytes().strip())
-    except (OSError, ValueError) as error:
+        return Pseudonyms(path.read_bytes().strip(), settings.policy())
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--pseudonyms-key") from None
+    except ValueError as error:
         raise typer.BadParameter(f"{path}: {error}", param_hint="--pseudonyms-key") from None
 
 

@@ -104,6 +104,8 @@ async def _together(order: Order, begin: Callable[[], Begin], on_tally: OnTally,
         assert process.stdout is not None
         while line := await process.stdout.readline():
             tallies[number] = decode_tally(line)
+            if (tally := together(tallies)).is_whole:  # told before the processes take their leave, a second or so
+                on_tally(tally)
         if code := await process.wait():
             raise CrewError(f"process {number} of the load ended by itself (exit code {code})")
 

@@ -1,13 +1,13 @@
-"""What is read once a second beside the outputs and the workers' meters: how far the group is behind."""
+"""What is read beside outputs and meters: once a second how far the group is behind, and once what the cluster is."""
 
 import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from processor.kafka.group import offsets_of
-from processor.kafka.protocol import offset_fetch
+from processor.kafka.protocol import ApiVersionsRequest, ExactRequest, finalized_features, offset_fetch
 from processor.settings import Settings
-from processor.topics import INPUTS, names
+from processor.topics import INPUTS, ClusterError, asking_brokers, names
 
 
 class Sample(msgspec.Struct):
@@ -31,6 +31,20 @@ class Sample(msgspec.Struct):
     """Of all workers whose ops addresses are asked; None where none is, or none answers."""
     clock_lag_s: float | None = None
     """How far the clock is behind the wall clock, of the partition that is furthest."""
+
+
+async def cluster_of(settings: Settings) -> str:
+    """Give what the cluster goes by, such as ``metadata.version 29``: brokers don't tell of which release they are.
+
+    Empty where they don't tell this either.
+    """
+    request = ExactRequest(ApiVersionsRequest, "janela", "1", {})
+    try:
+        async with asking_brokers(settings) as client:
+            levels = finalized_features(await client.send(client.get_random_node(), request))
+    except ClusterError:
+        return ""
+    return ", ".join(f"{name} {level}" for name, level in sorted(levels.items()))
 
 
 class Lag:

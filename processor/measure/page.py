@@ -23,12 +23,12 @@ def page(report: Report) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{value:,.10g}</td></tr>" for name, value in figures(report).items()
     )
-    whole = "" if report.is_whole else "<p><b>Not all of the schedule was sent, or not all of it consumed.</b></p>"
+    faults = "".join(f"<p><b>{html.escape(fault)}</b></p>" for fault in report.faults())
     made_on = html.escape(f"{report.at}; janela {report.janela}, Python {report.python}, {report.machine}")
     scenario = html.escape(json.dumps(report.scenario, indent=2))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>janela measure, {html.escape(report.at)}</title>'
-        f"<style>{_STYLE}</style><h1>janela measure</h1><p class=note>{made_on}</p>{whole}"
+        f"<style>{_STYLE}</style><h1>janela measure</h1><p class=note>{made_on}</p>{faults}"
         f"<p>Latency counts from a record's moment in the schedule until its output reached a read_committed consumer."
         f"</p><table>{rows}</table>{plots}<h2>Scenario</h2><pre>{scenario}</pre></html>\n"
     )

@@ -43,6 +43,14 @@ class _Event(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Event).decode
 
 
+def _read(value: bytes | Unread | None) -> _Event | None:
+    """Read an output; None for what is none: a tombstone, another shape, or too large to be kept."""
+    try:
+        return None if value is None or isinstance(value, Unread) else _decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 class Delivery:
     """What has come of some traffic so far."""
 
@@ -62,6 +70,10 @@ class Delivery:
         """From the same moments until the worker wrote the output into a batch, by its record's timestamp (ms)."""
         self.lateness = Delays()
         """How long after its end, by the wall clock, each window's end came."""
+        self.unreadable = 0
+        """Records on the output topics that no worker has written: they can't be read, and count for nothing else."""
+        self.last_us = 0
+        """When the last of the traffic's openings and verdicts came."""
         self.early = 0
         """Ends that came before they were due: by their records' times, or since clocks differ."""
         self.lately = Delays()
@@ -71,19 +83,23 @@ class Delivery:
         """Set when records are due."""
         self._moments = moments
 
-    def note(self, topic: str, value: bytes | Unread, decided_ms: int, now_us: int) -> None:
+    def note(self, topic: str, value: bytes | Unread | None, decided_ms: int, now_us: int) -> None:
         """Note an output of a topic of the contract: its record's timestamp, and when it came."""
         self.counts[topic] += 1
-        moments = self._moments
-        if moments is None or isinstance(value, Unread):  # too large to be kept: no worker's
+        if (moments := self._moments) is None:
             return
-        event = _decode(value)
+        if (event := _read(value)) is None:
+            self.unreadable += 1
+            return
         if topic == "window-closed":
             self._note_end(event, moments.ends_from_us, now_us)
             return
         cause = event.data.cause or event.data.send
-        if cause is None or (due_us := moments.due_us(cause.id)) is None or event.id in self._seen:
+        if topic not in self.delays or cause is None or event.id in self._seen:
             return
+        if (due_us := moments.due_us(cause.id)) is None:
+            return
+        self.last_us = now_us
         self._seen.add(event.id)  # a send that is put on the topic twice is judged twice, and the first one counts
         if self._timed_from_us is None:
             self._timed_from_us = due_us + self._warm_up_us

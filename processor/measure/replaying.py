@@ -168,6 +168,8 @@ _decode_identified = msgspec.json.Decoder(_Identified).decode
 class ReplayTraffic:
     """A replay."""
 
+    processes = 1
+
     def __init__(self, replay: Replay, told: Callable[[str, int, int], None]) -> None:
         """Take what to replay; `told` hears what goes on before it begins. To be prepared next."""
         self.scenario: dict[str, Any] = replay.as_scenario()
@@ -270,11 +272,10 @@ class _Watched(Schedule):
         self.tally.made += 1
         self.tally.behind.note(int((time.monotonic() - due_s) * 1e6))
 
-    def tell(self, written: int) -> None:
+    def tell(self, target: ReplayTarget) -> None:
         """Say how far it is, once it has begun."""
         if self._begin_us:
-            if written > self.tally.acknowledged:
-                self.tally.acknowledged, self.tally.ended_us = written, time.time_ns() // 1000
+            self.tally.acknowledged, self.tally.ended_us = target.written, target.written_us
             _say(_Done(self.tally))
 
 
@@ -315,7 +316,7 @@ async def _play(replay: Replay, source: Source, reader: asyncio.StreamReader) ->
             task.cancel()
         await asyncio.gather(telling, stopping, return_exceptions=True)
     watched.tally.cpu_s = time.process_time()
-    watched.tell(target.written)
+    watched.tell(target)
 
 
 def _tell_before(watched: _Watched) -> Callable[[str, int, int], None]:
@@ -333,7 +334,7 @@ def _tell_before(watched: _Watched) -> Callable[[str, int, int], None]:
 async def _tell(watched: _Watched, target: ReplayTarget) -> None:
     while True:
         await asyncio.sleep(TELL_S)
-        watched.tell(target.written)
+        watched.tell(target)
 
 
 async def _stop_at_end(reader: asyncio.StreamReader, playing: "asyncio.Task[Any]") -> None:

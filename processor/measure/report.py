@@ -56,7 +56,8 @@ class Report(msgspec.Struct):
     received: int
     """Of them the traffic's own openings and verdicts, each once."""
     seconds: float
-    """From the begin until all was consumed and received, or nobody waited any longer."""
+    """From the begin to the last output, the last acknowledgement, or when all was seen to be consumed, whichever was
+    last; or until nobody waited any longer."""
     events_a_second: float
     """Over those seconds."""
     latency: Quantiles
@@ -73,9 +74,41 @@ class Report(msgspec.Struct):
     samples: list[Sample]
     is_whole: bool
     """Whether all of the schedule was sent, and all of it consumed."""
+    unreadable: int = 0
+    """Records on the output topics that no worker has written."""
+    error: str = ""
+    """Why it was broken off."""
+    partitions: int | None = None
+    processes: int | None = None
+    """That the traffic came from. It and the others are not there in reports of before they were kept."""
+    warm_up_s: float | None = None
+    drain_s: float | None = None
+    kafka: str | None = None
+    """What the cluster goes by; its brokers don't tell their release."""
+    client: str | None = None
     janela: str = __version__
     python: str = platform.python_version()
     machine: str = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
+
+    def faults(self) -> list[str]:
+        """Say what keeps its figures from being those of the whole traffic, and which there are none of, and why."""
+        found = [] if self.is_whole else ["Not all of the schedule was sent, or not all of it consumed."]
+        found += [f"It was broken off: {self.error}."] if self.error else []
+        if self.warm_up_s and self.received and not self.latency.count:
+            found.append(f"There are no latencies: all that came was due in the warm-up, {self.warm_up_s:g} s.")
+        return found
+
+
+_BESIDE: Final = ("partitions", "processes", "warm_up_s", "drain_s", "janela", "python", "client", "kafka", "machine")
+"""What figures hang on, beside the scenario."""
+
+
+def differences(one: Report, other: Report) -> dict[str, tuple[Any, Any]]:
+    """Give what two runs differ in, beside their figures; None where a report does not tell."""
+    keys = dict.fromkeys([*one.scenario, *other.scenario])
+    pairs = {f"scenario {key}": (one.scenario.get(key), other.scenario.get(key)) for key in keys}
+    pairs |= {name: (getattr(one, name), getattr(other, name)) for name in _BESIDE}
+    return {name: values for name, values in pairs.items() if values[0] != values[1]}
 
 
 PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9)
@@ -101,6 +134,8 @@ def figures(report: Report, percentiles: Sequence[float] = PERCENTILES) -> dict[
         "consumed a second": report.events_a_second,
         "outputs received": report.received,
     }
+    if report.unreadable:
+        found["unreadable on the outputs"] = report.unreadable
     for name, quantiles in (
         ("latency", report.latency), ("decided", report.decided), ("timer lateness", report.timer_lateness),
         ("load behind", report.load_behind),
@@ -122,4 +157,6 @@ def figures(report: Report, percentiles: Sequence[float] = PERCENTILES) -> dict[
         found |= {"restores": len(restores_s), "restore max, s": max(restores_s)}
     if late_s := [worker.timers_late_p99_s for worker in report.workers if worker.timers_late_p99_s is not None]:
         found["workers' timers late p99, s"] = max(late_s)
+    if over := sum(worker.timers_are_later for worker in report.workers):
+        found["workers beyond that bound"] = over
     return found

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from processor.load.crew import Begin, Order, follow
 from processor.load.tally import Tally
+
+DIGITS_MAX: Final = 18
+"""Of a moment in µs; it is that of a year after 30,000 then."""
 
 
 class Moments(Protocol):
@@ -33,6 +36,8 @@ class Traffic(Protocol):
     """What it is, to be written down."""
     events: int
     """How many records there will be."""
+    processes: int
+    """How many write them."""
 
     async def follow(
         self, begun: Callable[[Moments], None], on_tally: Callable[[Tally], None], stopped: asyncio.Event
@@ -62,7 +67,10 @@ class LoadMoments(NamedTuple):
         """See `Moments`."""
         if not record_id.startswith(f"load-{self.seed}-"):
             return None
-        moment_us = int(record_id.partition(".")[2])
+        digits = record_id.partition(".")[2]
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= DIGITS_MAX):  # somebody else's
+            return None
+        moment_us = int(digits)
         return moment_us + self.begin_us - self.start_us if moment_us >= self.start_us else None
 
 
@@ -71,7 +79,7 @@ class LoadTraffic:
 
     def __init__(self, order: Order, events: int, begin: Callable[[], Begin]) -> None:
         """Take what to send; `begin` is asked when all processes are ready."""
-        self.scenario, self.events = order.scenario, events
+        self.scenario, self.events, self.processes = order.scenario, events, order.shards
         self._order, self._begin = order, begin
 
     async def follow(

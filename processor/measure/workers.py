@@ -8,7 +8,9 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import cache
+from math import inf, isfinite
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -24,6 +26,10 @@ RESTORE: Final = "janela_restore_seconds"
 LATENESS: Final = "janela_timer_lateness_seconds"
 WINDOWS: Final = "janela_open_windows"
 CLOCK_LAG: Final = "janela_event_time_lag_seconds"
+
+TICKS_APART_S: Final = 0.02
+CPU_APART_S: Final = 1.0
+"""What a worker may have used between two readings of it."""
 
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -49,8 +55,8 @@ class Meter(NamedTuple):
     """User and system, since it was started."""
     rss_bytes: int
     """Resident now."""
-    started_s: float = 0
-    """Unix time; another one is another process. 0 where its id says which it is."""
+    started_s: float
+    """Unix time, by the boot of its machine and to its clock's ticks; another one is another process."""
     told: Told | None = None
 
 
@@ -61,7 +67,19 @@ def read_meter(pid: int) -> Meter | None:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return Meter((int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND, int(fields[21]) * _PAGE_BYTES)
+    cpu_s, started_s = (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND, int(fields[19]) / _TICKS_A_SECOND
+    return Meter(cpu_s, int(fields[21]) * _PAGE_BYTES, _booted_s() + started_s)
+
+
+@cache
+def _booted_s() -> int:
+    lines = Path("/proc/stat").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+
+
+def is_same(one: Meter, other: Meter) -> bool:
+    """Whether two meters that were read one after the other are of the same process: by its start and its CPU."""
+    return abs(one.started_s - other.started_s) < TICKS_APART_S and abs(one.cpu_s - other.cpu_s) < CPU_APART_S
 
 
 async def scrape(address: str) -> Meter | None:
@@ -126,6 +144,8 @@ class WorkerFigures(msgspec.Struct):
     restores: list[Restore]
     timers_late_p99_s: float | None
     """At most so late were 99 of 100 timers by its own count, a bucket's bound (s). None where it told of none."""
+    timers_are_later: bool = False
+    """Whether that is the largest bound it counts by, and more than one of 100 were later yet."""
 
 
 class Probe(Protocol):
@@ -168,6 +188,7 @@ class _Account:
         self.cpu_s = self.rss_max_mb = 0.0
         self.restores: list[Restore] = []
         self.lateness = Counter[float]()
+        self._bounds: Collection[float] = ()
         self._last: Meter | None = None
 
     def note(self, meter: Meter | None, at_s: float | None) -> float:
@@ -190,13 +211,26 @@ class _Account:
         if count > 0:
             seconds = (told.restore_s - (before.restore_s if before else 0.0)) / count
             self.restores += [Restore(round(seconds, 3), at_s) for _ in range(count)]
+        self._bounds = told.lateness.keys()
         if at_s is not None:
             self.lateness += told.lateness - (before.lateness if before else Counter[float]())
 
     def figures(self) -> WorkerFigures:
-        late = sorted(self.lateness.elements())
-        p99_s = late[int((len(late) - 1) * 0.99)] if late else None
-        return WorkerFigures(self.name, round(self.cpu_s, 2), round(self.rss_max_mb, 1), self.restores, p99_s)
+        p99_s = _p99(self.lateness)
+        if is_over := p99_s == inf:  # no JSON has it
+            p99_s = max(filter(isfinite, self._bounds), default=0.0)
+        cpu_s, rss_max_mb = round(self.cpu_s, 2), round(self.rss_max_mb, 1)
+        return WorkerFigures(self.name, cpu_s, rss_max_mb, self.restores, p99_s, is_over)
+
+
+def _p99(counts: Counter[float]) -> float | None:
+    """Give the bound of the bucket in which 99 of 100 are reached; None where there are none."""
+    rank, upto = int((counts.total() - 1) * 0.99), 0
+    for bound in sorted(counts):
+        upto += counts[bound]
+        if upto > rank:
+            return bound
+    return None
 
 
 class Reading(NamedTuple):

@@ -66,9 +66,9 @@ class ArchiveWriter:
     """Writes an archive; the file is there under its name when it is whole, and not before."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        """Take where to; what lies there is replaced in the end."""
-        self._path, self._manifest = path, manifest
-        self._unfinished = path.with_name(f".{path.name}.unfinished")
+        """Take where to; what lies there is replaced in the end, and of a link what it leads to."""
+        self._path, self._manifest = path.resolve(), manifest
+        self._unfinished = self._path.with_name(f".{self._path.name}.unfinished")
         self.records = 0
 
     def __enter__(self) -> Self:
@@ -91,8 +91,10 @@ class ArchiveWriter:
             if kind is None:
                 self._unfinished.replace(self._path)
         finally:
-            self._file.close()
-            self._unfinished.unlink(missing_ok=True)
+            try:
+                self._file.close()
+            finally:  # on a full disk that fails
+                self._unfinished.unlink(missing_ok=True)
 
 
 class ArchiveSource:
@@ -121,6 +123,10 @@ class ArchiveSource:
     def begin_at(self, since_ms: int) -> None:
         """See `Source`."""
         self._selection = replace(self._selection, since_ms=since_ms)
+
+    def end_at(self, until_ms: int) -> None:
+        """See `Source`."""
+        self._selection = replace(self._selection, until_ms=until_ms)
 
     async def chunks(self) -> AsyncIterator[list[Timed]]:
         """Give the records; see `Source`.

@@ -14,7 +14,7 @@ from processor.core.policy import DAY_MS
 from processor.replay.pace import Pace
 from processor.replay.pseudonyms import Pseudonyms
 from processor.replay.records import Source, Span, StoredRecord
-from processor.replay.target import ReplayTarget
+from processor.replay.target import Before, ReplayTarget
 from processor.replay.times import shifted
 from processor.topics import ClusterError
 
@@ -49,6 +49,16 @@ class Played(NamedTuple):
     seconds: float
 
 
+class Planned(NamedTuple):
+    """What a replay would do."""
+
+    span: Span
+    before: int
+    """Records that are there already."""
+    refused: str
+    """Why it would be refused; empty where it would not."""
+
+
 async def survey(source: Source, told: Told) -> Span:
     """Read through a source and count."""
     span = Span()
@@ -72,45 +82,31 @@ class Player:
         pseudonyms: Pseudonyms | None = None,
         schedule: Schedule | None = None,
         since_ms: int | None = None,
+        until_ms: int | None = None,
     ) -> None:
         """Take from where, where to, what is changed on the way, and who follows the schedule.
 
-        `since_ms` is where the source begins if another start would begin elsewhere: there, the first start's counts.
+        `since_ms` is where the source begins if another start would begin elsewhere: there, the first start's counts;
+        and `until_ms` the same of its end.
         """
         self._source, self._target, self._pace = source, target, pace
         self._schedule = schedule or Schedule()
-        self._is_shifted, self._pseudonyms, self._since_ms = is_shifted, pseudonyms, since_ms
+        self._is_shifted, self._pseudonyms, self._since_ms, self._until_ms = is_shifted, pseudonyms, since_ms, until_ms
 
     async def play(self, told: Told, *, may_append: bool) -> Played:
         """Do all three steps.
 
         Raises:
-            ClusterError: Another producer's records are on the target, and `may_append` does not allow that; or the
-                target was not written to its end: start again with the same id, and it goes on.
+            ClusterError: Another producer's records are on the target, and `may_append` does not allow that; or those
+                of another replay under this id; or the target was not written to its end: start again with the same
+                id, and it goes on.
         """
-        distance_ms = None
         try:
-            looked = 0
-
-            def on_read(records: int) -> None:
-                nonlocal looked
-                looked += records
-                told("reading the target", looked, 0)
-
-            before = await self._target.start(on_read)
-            if before.foreign and not may_append:
-                raise ClusterError(
-                    f"{before.foreign.topic}[{before.foreign.partition}]: found records of another producer, expected"
-                    " none or those of this replay; take another prefix, or say --append"
-                )
-            if self._since_ms is not None and before.since_ms is not None:
-                self._since_ms = before.since_ms
-                self._source.begin_at(before.since_ms)
+            before = await self._target.start(_counting(told))
+            self._refuse_others(before, may_append)
+            self._go_on_from(before)
             span = await survey(self._source, told)
-            if self._is_shifted and span.last_ms is not None:
-                distance_ms = before.distance_ms
-                if distance_ms is None:
-                    distance_ms = self._pace.distance_ms(span.begin_ms, span.last_ms, _wall_clock_ms())
+            distance_ms = self._distance_ms(before, span)
             self._refuse_what_is_too_old(span, distance_ms)
             began_s = time.monotonic()
             await self._write(span, distance_ms, told)
@@ -118,6 +114,58 @@ class Player:
             await self._target.stop()
         seconds = time.monotonic() - began_s
         return Played(span, self._target.written, self._target.before, distance_ms, seconds)
+
+    async def plan(self, told: Told, *, may_append: bool) -> Planned:
+        """Find out what `play` would do: look at the target, and change nothing there.
+
+        Raises:
+            ClusterError: The source, or the target, can't be read.
+        """
+        try:
+            before = await self._target.look(_counting(told))
+        finally:
+            await self._target.stop()
+        self._go_on_from(before)
+        span = await survey(self._source, told)
+        distance_ms = self._distance_ms(before, span)
+        try:
+            self._refuse_others(before, may_append)
+            self._refuse_what_is_too_old(span, distance_ms)
+        except ClusterError as error:
+            return Planned(span, 0, str(error))
+        if before.records:
+            async for chunk in self._source.chunks():
+                for _, original in chunk:
+                    self._target.has(original, self._changed(original, distance_ms))
+        return Planned(span, self._target.before, "")
+
+    def _refuse_others(self, before: Before, may_append: bool) -> None:
+        if before.foreign and not may_append:
+            raise ClusterError(
+                f"{before.foreign.topic}[{before.foreign.partition}]: found records of another producer, expected"
+                " none or those of this replay; take another prefix, or say --append"
+            )
+        if before.records and before.of != self._target.of:
+            raise ClusterError(
+                "the target: found records of this --id that were asked for otherwise or come from elsewhere, expected"
+                " those of the same options and the same source; give them again, or take another --id"
+            )
+
+    def _go_on_from(self, before: Before) -> None:
+        """Take what the first start would have taken."""
+        if self._since_ms is not None and before.since_ms is not None:
+            self._since_ms = before.since_ms
+            self._source.begin_at(before.since_ms)
+        if self._until_ms is not None and before.until_ms is not None:
+            self._until_ms = before.until_ms
+            self._source.end_at(before.until_ms)
+
+    def _distance_ms(self, before: Before, span: Span) -> int | None:
+        if not self._is_shifted or span.last_ms is None:
+            return None
+        if before.distance_ms is not None:
+            return before.distance_ms
+        return self._pace.distance_ms(span.begin_ms, span.last_ms, _wall_clock_ms())
 
     def _refuse_what_is_too_old(self, span: Span, distance_ms: int | None) -> None:
         age_max_ms = self._target.room.age_max_ms
@@ -146,7 +194,7 @@ class Player:
                 due_s = began_s + pace.due_s(number, time_ms, first_ms)
                 await self._turn(due_s)
                 self._schedule.taken_up(due_s)
-                target.add(original, record, distance_ms, self._since_ms)
+                target.add(original, record, distance_ms, self._since_ms, self._until_ms)
                 number += 1
                 if target.pending >= FLUSH_RECORDS_MAX or target.pending_bytes >= FLUSH_BYTES_MAX:
                     await target.flush()
@@ -163,6 +211,17 @@ class Player:
         if self._pseudonyms is not None:
             record = self._pseudonyms.hide(record, self._source.partitions)
         return record if distance_ms is None else shifted(record, distance_ms, _wall_clock_ms())
+
+
+def _counting(told: Told) -> Callable[[int], None]:
+    looked = 0
+
+    def on_read(records: int) -> None:
+        nonlocal looked
+        looked += records
+        told("reading the target", looked, 0)
+
+    return on_read
 
 
 def _wall_clock_ms() -> int:

@@ -116,6 +116,10 @@ class Source(Protocol):
         """Leave out what was written before that time, whatever was asked for; before it is read."""
         ...
 
+    def end_at(self, until_ms: int) -> None:
+        """Leave out what was written then or later, whatever was asked for; before it is read."""
+        ...
+
     def chunks(self) -> AsyncIterator[list[Timed]]:
         """Give the records, some at a time.
 

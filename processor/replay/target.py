@@ -33,7 +33,11 @@ REPLAY_DISTANCE: Final = "replay-distance-ms"
 """How far its times were moved; not there where they were not."""
 REPLAY_SINCE: Final = "replay-since-ms"
 """From which time on records were taken, where that was said as how long ago; a later try takes the same ones."""
-OURS: Final = frozenset((REPLAY_ID, REPLAY_SOURCE, REPLAY_DISTANCE, REPLAY_SINCE))
+REPLAY_UNTIL: Final = "replay-until-ms"
+"""The same of the time before which they were."""
+REPLAY_OF: Final = "replay-of"
+"""A digest of what was asked for, and of where; not there where the replay-id is one."""
+OURS: Final = frozenset((REPLAY_ID, REPLAY_SOURCE, REPLAY_DISTANCE, REPLAY_SINCE, REPLAY_UNTIL, REPLAY_OF))
 """What an earlier replay has said in these of a record is left out."""
 
 _SOURCE: Final = re.compile(rb"(\d{1,10})@(\d{1,20})")
@@ -48,6 +52,9 @@ class Before:
     records: int = 0
     distance_ms: int | None = None
     since_ms: int | None = None
+    until_ms: int | None = None
+    of: bytes = b""
+    """What it was asked for."""
     foreign: TopicPartition | None = None
     """A partition on which another producer's records are."""
     last_offsets: dict[tuple[TopicPartition, int], int] = field(default_factory=dict)
@@ -60,11 +67,14 @@ class Before:
             self.foreign = self.foreign or tp
             return
         self.records += 1
+        self.of = headers.get(REPLAY_OF, replay_id)
         self.last_offsets[tp, int(source[1])] = int(source[2])
         if distance := headers.get(REPLAY_DISTANCE):
             self.distance_ms = int(distance)
         if since := headers.get(REPLAY_SINCE):
             self.since_ms = int(since)
+        if until := headers.get(REPLAY_UNTIL):
+            self.until_ms = int(until)
 
 
 class Room(NamedTuple):
@@ -73,6 +83,8 @@ class Room(NamedTuple):
     partitions: int
     age_max_ms: int | None
     """How old a record's time may be; what is older is refused, or deleted at once. None: of any age."""
+    keeps_times: bool = True
+    """Whether a record keeps the time that it comes with; else it gets that of its arrival."""
 
 
 async def room(settings: Settings) -> Room:
@@ -90,21 +102,33 @@ async def room(settings: Settings) -> Room:
         for name in ("retention.ms", "message.timestamp.before.max.ms")
         if int(topic.configuration.get(name, -1)) >= 0
     ]
-    return Room(topics[0].partitions, min(limits, default=None))
+    keeps_times = all(topic.configuration.get("message.timestamp.type") != "LogAppendTime" for topic in topics)
+    return Room(topics[0].partitions, min(limits, default=None), keeps_times)
 
 
 class ReplayTarget:
     """Writes records in transactions, a `flush` each; what was written before is left out."""
 
     def __init__(
-        self, connection: Connection, topic_prefix: str, room: Room, source_partitions: int, replay_id: str
+        self,
+        connection: Connection,
+        topic_prefix: str,
+        room: Room,
+        source_partitions: int,
+        replay_id: str,
+        of: str = "",
     ) -> None:
-        """Take where to; `source_partitions` tells whether a record lay where its key belongs."""
+        """Take where to; `source_partitions` tells whether a record lay where its key belongs.
+
+        `of` is a digest of what is asked for, where the id is not one.
+        """
         self.written = self.before = self.pending = self.pending_bytes = 0
+        self.written_us = 0
+        """When the last of them were committed, by the wall clock."""
         self._connection, self._prefix = connection, topic_prefix
         self.room = room
         self._partitions, self._source_partitions = room.partitions, source_partitions
-        self._id = replay_id.encode()
+        self._id, self.of = replay_id.encode(), (of or replay_id).encode()
         self._producer = connection.producer(
             client_id="janela-replay",
             # one target has one writer of a replay: whoever starts it again takes over
@@ -133,6 +157,15 @@ class ReplayTarget:
             KafkaError: The cluster does not answer, or refuses to.
         """
         await self._producer.start()
+        return await self.look(on_read)
+
+    async def look(self, on_read: Callable[[int], None]) -> Before:
+        """Read what lies on the target, and change nothing there; see `start`.
+
+        Raises:
+            ClusterError: What is there can't be read to its end.
+            KafkaError: The cluster does not answer, or refuses to.
+        """
         before = Before()
         consumer = self._connection.consumer(isolation_level="read_committed", enable_auto_commit=False)
         await consumer.start()
@@ -169,11 +202,16 @@ class ReplayTarget:
         return original.offset <= last
 
     def add(
-        self, original: StoredRecord, record: StoredRecord, distance_ms: int | None, since_ms: int | None = None
+        self,
+        original: StoredRecord,
+        record: StoredRecord,
+        distance_ms: int | None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
     ) -> None:
         """Take a record for the next `flush`: `original` says where it comes from, `record` what is written.
 
-        What else a later try must know goes with it: how far times were moved, and from when on records are taken.
+        What else a later try must know goes with it: how far times were moved, and from when to when records are taken.
         """
         tp = self._tp(original, record)
         headers = [
@@ -181,10 +219,10 @@ class ReplayTarget:
             (REPLAY_ID, self._id),
             (REPLAY_SOURCE, b"%d@%d" % (original.partition, original.offset)),
         ]
-        if distance_ms is not None:
-            headers.append((REPLAY_DISTANCE, b"%d" % distance_ms))
-        if since_ms is not None:
-            headers.append((REPLAY_SINCE, b"%d" % since_ms))
+        told = ((REPLAY_DISTANCE, distance_ms), (REPLAY_SINCE, since_ms), (REPLAY_UNTIL, until_ms))
+        headers += [(name, b"%d" % ms) for name, ms in told if ms is not None]
+        if self.of != self._id:
+            headers.append((REPLAY_OF, self.of))
         batch = self._filling.get(tp) or self._new_batch(tp)
         written = {"timestamp": max(record.timestamp_ms, 0), "key": record.key, "value": record.value}
         if batch.append(**written, headers=headers) is None:
@@ -215,6 +253,7 @@ class ReplayTarget:
             failed = (tp for (tp, _), delivery in zip(batches, sent, strict=False) if _failure(delivery) is error)
             raise _broken_off(error, next(failed, None)) from error
         self.written += self.pending
+        self.written_us = time.time_ns() // 1000
         self.pending = self.pending_bytes = 0
         self._full, self._filling = [], {}
 

@@ -16,7 +16,7 @@ from processor.kafka.unread import Unread, too_large
 from processor.replay.records import Side, StoredRecord, Timed, event_time_ms
 from processor.replay.selection import Selection
 from processor.settings import Settings
-from processor.topics import ClusterError, input_topics
+from processor.topics import ClusterError, asking, input_topics
 
 INPUT: Final = "messages."
 BUFFERED_MAX: Final = 5_000
@@ -42,6 +42,17 @@ async def topic_source(settings: Settings, selection: Selection) -> "TopicSource
     return TopicSource(settings.connection, settings.topic_prefix, partitions, is_in_order, selection)
 
 
+async def cluster_id(settings: Settings) -> str:
+    """Give what tells a cluster from others, under whatever addresses.
+
+    Raises:
+        BrokerAwayError: No broker answers.
+        ClusterError: The cluster refuses to answer.
+    """
+    async with asking(settings) as admin:
+        return str((await admin.describe_cluster())["cluster_id"])
+
+
 class TopicSource:
     """The input topics under a prefix. Its ends are those of the moment when it is first read."""
 
@@ -58,6 +69,10 @@ class TopicSource:
     def begin_at(self, since_ms: int) -> None:
         """See `Source`."""
         self._selection = replace(self._selection, since_ms=since_ms)
+
+    def end_at(self, until_ms: int) -> None:
+        """See `Source`."""
+        self._selection = replace(self._selection, until_ms=until_ms)
 
     async def chunks(self) -> AsyncIterator[list[Timed]]:
         """Give the records; see `Source`.

@@ -2,6 +2,7 @@
 
 import html
 import re
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,16 @@ _IMAGE: Final = re.compile(r'<img src="([^"]+)" alt="[^"]*" ?/?>')
 _BAR, _BETWEEN = 18, 10  # how tall
 _HEAD: Final = 34
 _NAMES, _FIGURES = 230, 190  # how wide, left and right of the bars
+
+
+def command(target: str, options: Mapping[str, object]) -> str:
+    """Give the command that makes a page, with those of its options that are not the usual ones."""
+    said = " ".join(f"--{name.replace('_', '-')} {_as_option(value)}" for name, value in options.items())
+    return f"make {target}" + (f' ARGS="{said}"' if said else "")
+
+
+def _as_option(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else shlex.quote(str(value))
 
 
 def write(folder: Path, name: str, markdown: str, drawings: Mapping[str, str]) -> None:

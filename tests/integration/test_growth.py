@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ import msgspec
 import pytest
 
 from tests.bench.growth.__main__ import KEPT, kept, options_of, planned
+from tests.bench.growth.cases import SIZES as USUAL
 from tests.bench.growth.cases import Case, Ends, Result, Second, Sizes
-from tests.bench.growth.story import along, page, write
+from tests.bench.growth.story import BYTES_MAX, along, made_by, page, write
 from tests.bench.report import machine
 from tests.chaos.harness import ROOT
 
@@ -110,6 +112,27 @@ def test_the_page_says_whether_the_bars_are_met_and_shows_every_plot(tmp_path: P
     for name in plots:
         assert f"]({name})" in text
         assert _points(tmp_path / name)
+
+
+def test_the_page_names_the_command_that_measures_its_cases() -> None:
+    results = [*all_axes(), new_result(Case(10_000_000, 12, 1))]
+    command = made_by(results)
+    assert command.startswith('make bench-growth ARGS="--windows 10000,100000,1000000,10000000 --events 2000 ')
+    assert f"Made by `{command}`" in page(results)
+    options = options_of(["folder", *shlex.split(command.partition('"')[2].rstrip('"'))])
+    assert set(planned(options)) == {each.case for each in results}
+    sizes = (options.events, options.ends, options.rate, options.seconds, options.lead)
+    assert sizes == msgspec.structs.astuple(SIZES)
+    usual = [msgspec.structs.replace(each, sizes=USUAL) for each in all_axes()]
+    assert made_by(usual) == "make bench-growth"
+
+
+def test_a_windows_memory_is_held_to_its_bar_less_the_key() -> None:
+    few, many = (msgspec.structs.replace(new_result(Case(10, 2, 1)), bytes_a_window=n) for n in (BYTES_MAX + 80, 342.0))
+    assert f"all included; less its key 250** (the bar: {BYTES_MAX}; met)" in page([few])
+    assert f"takes 342 bytes with 10 of them, all included; less its key 262** (the bar: {BYTES_MAX}; not met)" in page(
+        [many]
+    )
 
 
 def _points(path: Path) -> Sequence[tuple[float, float]]:

@@ -41,6 +41,9 @@ NUMBER = re.compile(rb"55119\d{8}")
 """A contact's, as `backlog` makes them; a hash has some of its digits by chance."""
 
 
+UNKNOWN_TYPE = "hologram"
+
+
 def elsewhere(settings: Settings, partitions: int = PARTITIONS) -> Settings:
     """Give the settings of the target's prefix."""
     prefix = f"{settings.topic_prefix}lab."
@@ -141,12 +144,13 @@ async def test_an_archive_under_pseudonyms_keeps_each_contact_together_on_anothe
 
 
 def sequences(found: Lying) -> list[list[str]]:
-    """Give, for each contact and side, the types of what it has, in order."""
+    """Give, for each contact and side, the types of what it has, in order; one that is no word of the contract is x."""
     types: dict[tuple[str, bytes], list[str]] = defaultdict(list)
     for (side, _), records in found.items():
         for it in records:
             try:
-                types[side, it.key or b""].append(str(json.loads(it.value or b"")["type"]))
+                type_ = str(json.loads(it.value or b"")["type"])
+                types[side, it.key or b""].append("x" * len(type_) if type_ == UNKNOWN_TYPE else type_)
             except (ValueError, KeyError, TypeError):
                 continue
     return sorted(types.values())
@@ -293,6 +297,114 @@ async def test_a_later_try_takes_what_the_first_one_would_have_taken(settings: S
         found = (await lying(lab))["inbound", 0]
     assert written == [(0, 1), (1, 2)]
     assert [dict(it.headers)["replay-source"] for it in found] == [b"0@1", b"0@2", b"0@3"]
+
+
+async def test_a_later_try_ends_where_the_first_one_would_have_ended(settings: Settings, tmp_path: Path) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    path = archived(tmp_path / "a.zst", lain(40, 25, 20, 10, now_ms=now_ms))
+    target = elsewhere(settings)
+    written: list[tuple[int, int]] = []
+    async with Stage.open(target, tmp_path) as lab:
+        for until_ms, to_offset in ((now_ms - 15_000, 1), (now_ms, None)):
+            source = ArchiveSource(path, Selection(until_ms=until_ms, to_offset=to_offset))
+            player = Player(source, writer_to(target), Pace(), is_shifted=False, until_ms=until_ms)
+            played = await player.play(lambda *_: None, may_append=False)
+            written.append((played.before, played.written))
+        found = (await lying(lab))["inbound", 0]
+    assert written == [(0, 1), (1, 2)]
+    assert [dict(it.headers)["replay-source"] for it in found] == [b"0@0", b"0@1", b"0@2"]
+
+
+async def test_an_id_stands_for_one_wish_and_one_source(settings: Settings, tmp_path: Path) -> None:
+    """The last record of each partition may be there, and those before it not."""
+    target = elsewhere(settings)
+    now_ms = time.time_ns() // 1_000_000
+    one, other = (archived(tmp_path / name, lain(*(9,) * n, now_ms=now_ms)) for name, n in (("a.zst", 4), ("b.zst", 9)))
+    command = ("replay", "--to-prefix", target.topic_prefix, "--id", "mine")
+    first = (*command, "--from-archive", str(one), "--offsets", "2:")
+    async with Stage.open(settings, tmp_path), Stage.open(target, tmp_path) as lab:
+        assert (await answered(settings, *first))["written"] == 2
+        for more in (
+            ("--from-archive", str(one), "--offsets", ":2"),
+            ("--from-archive", str(one), "--offsets", "2:", "--contact", "2"),
+            ("--from-archive", str(other), "--offsets", "2:"),
+            (),
+        ):
+            code, out, err = await janela(settings, *command, *more)
+            assert (code, out) == (2, "")
+            assert "found records of this --id that were asked for otherwise or come from elsewhere" in err
+            told = await answered(settings, *command, *more, "--dry-run")
+            assert "asked for otherwise" in told["refused"]
+        again = await answered(settings, *first)
+        assert (again["written"], again["there_before"]) == (0, 2)
+        assert sum(map(len, (await lying(lab)).values())) == 2
+
+
+async def test_a_dry_run_tells_what_is_there_and_what_is_left_and_begins_no_transaction(
+    settings: Settings, tmp_path: Path
+) -> None:
+    target, now_ms = elsewhere(settings), time.time_ns() // 1_000_000
+    records = lain(*(9,) * 5, now_ms=now_ms)
+    path = archived(tmp_path / "a.zst", records)
+    command = ("replay", "--to-prefix", target.topic_prefix, "--from-archive", str(path), "--dry-run")
+    absent = await answered(settings, *command)
+    assert (absent["records"], absent["remaining"], absent["record_times_kept"]) == (5, 0, None)
+    assert "found none named" in absent["refused"]
+    async with Stage.open(target, tmp_path) as lab:
+        told = await answered(settings, *command)
+        assert (told["there_before"], told["remaining"], told["refused"]) == (0, 5, None)
+        under_way = writer_to(target, told["replay_id"])
+        await under_way.start(lambda _: None)
+        for number, record in enumerate(records):
+            under_way.add(record, record, None)
+            if number == 2:
+                await under_way.flush()
+                told = await answered(settings, *command)
+                assert (told["there_before"], told["remaining"], told["refused"]) == (3, 2, None)
+        await under_way.flush()  # nobody has taken it over meanwhile
+        await under_way.stop()
+        _, out, _ = await janela(settings, *command)
+        assert "nothing written (--dry-run); 0 would be, 5 are there" in out
+        assert sum(map(len, (await lying(lab)).values())) == 5
+        stranger = await answered(settings, *command, "--id", "another")
+        assert "found records of another producer" in stranger["refused"]
+
+
+@pytest.mark.parametrize("kind", ["CreateTime", "LogAppendTime"])
+async def test_record_times_go_through_a_target_that_keeps_them_and_another_one_is_named(
+    kind: str, settings: Settings, tmp_path: Path
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    path = archived(tmp_path / "a.zst", lain(4000, 3000, 1000, now_ms=now_ms))
+    ages_s: list[list[float]] = []
+    for times in ("original", "shifted"):
+        target = elsewhere(settings).model_copy(update={"topic_prefix": f"{settings.topic_prefix}{times}."})
+        async with Stage.open(target, tmp_path, apply=False) as lab:
+            await made(lab._admin, target, {"message.timestamp.type": kind, "retention.ms": "-1"})
+            await topics.apply(target)
+            command = ("replay", "--to-prefix", target.topic_prefix, "--from-archive", str(path), "--times", times)
+            code, out, err = await janela(settings, *command, "--json")
+            assert code == 0
+            assert json.loads(out)["record_times_kept"] is (kind == "CreateTime")
+            assert ("record times are not kept" in err) is (kind == "LogAppendTime" and times == "original")
+            ages_s.append([(now_ms - it.timestamp) / 1000 for it in (await lying(lab))["inbound", 0]])
+    if kind == "CreateTime":
+        assert ages_s[0] == [4000, 3000, 1000]
+        first_s, second_s, last_s = ages_s[1]  # moved by one distance, so that the last one is of now
+        assert (first_s - second_s, second_s - last_s) == pytest.approx((1000, 2000))
+        assert -60 * patience() < last_s <= 0
+
+
+async def test_a_topic_is_not_put_on_itself_by_another_address(settings: Settings, tmp_path: Path) -> None:
+    elsewhere_said = settings.bootstrap_servers.replace("127.0.0.1", "localhost")
+    assert elsewhere_said != settings.bootstrap_servers
+    command = ("replay", "--to-prefix", settings.topic_prefix, "--to-bootstrap-servers", elsewhere_said, "--append")
+    async with Stage.open(settings, tmp_path) as stage:
+        await put(settings, f"{settings.topic_prefix}messages.inbound", time.time_ns() // 1_000_000)
+        code, out, err = await janela(settings, *command)
+        assert (code, out) == (2, "")
+        assert "it is where the records come from, by another address" in " ".join(err.split())
+        assert sum(map(len, (await lying(stage)).values())) == 1
 
 
 @pytest.mark.parametrize(("since", "is_told"), [("1h", True), ("2026-01-01T00:00:00Z", False)])

@@ -1,5 +1,6 @@
 """What `janela replay`, `janela archive` and `janela measure replay` refuse before they ask a cluster for anything."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,13 @@ MEASURE = ("measure", "replay", "--from-prefix", "prod.", "--rate", "5")
         ((*REPLAY, "--id", "a b"), "found 'a b'"),
         ((*REPLAY, "--since", "yesterday"), "found 'yesterday', expected RFC 3339 with a zone, or how long ago"),
         ((*REPLAY, "--offsets", "5"), "found '5', expected a range such as 100:200"),
+        ((*REPLAY, "--offsets", "5:1"), "--offsets: found 5:1, in which nothing can be"),
+        ((*REPLAY, "--since", "1h", "--until", "2h"), "--since, --until: found 1h to 2h, in which nothing can be"),
         ((*REPLAY, "--from-archive", "none.zst"), "none.zst: No such file"),
         (("replay", "--to-prefix", "here."), "it is where the records come from"),
-        (("archive", "a.zst", "--pseudonyms-key", "none"), "none: "),
+        (("archive", "a.zst", "--pseudonyms-key", "none"), "--pseudonyms-key: none: No such file or directory"),
+        (("archive", "/dev/null"), "found /dev/null, which is there and no regular file"),
+        (("archive", "pipe"), "found pipe, which is there and no regular file"),
         (("archive", "."), "found ., expected the name of a file"),
         (("load", "--start", "-99999d"), "found '-99999d', expected 1970 or later"),
         (
@@ -45,6 +50,7 @@ def test_an_option_that_can_not_be_used_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JANELA_TOPIC_PREFIX", "here.")
+    os.mkfifo("pipe")
     with pytest.raises(SystemExit) as ended:
         main(list(arguments))
     assert ended.value.code == 2

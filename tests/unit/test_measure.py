@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from contextlib import suppress
 from pathlib import Path
@@ -21,15 +22,17 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     NotCoordinatorForGroupError,
+    TopicAuthorizationFailedError,
 )
 from prometheus_client import generate_latest
-from typer import Exit
+from typer import BadParameter, Exit
 from typer.testing import CliRunner
 
 from processor.cli import measured
 from processor.cli.measure import measure_app
 from processor.cli.measured import Kept
 from processor.codec.times import format_time
+from processor.kafka.unread import Unread
 from processor.load.delays import Delays
 from processor.load.scenario import Scenario
 from processor.load.tally import Tally
@@ -47,15 +50,19 @@ from processor.measure.workers import (
     WINDOWS,
     Local,
     Meter,
+    Remote,
     Restore,
     WorkerFigures,
     Workers,
+    _Account,
+    is_same,
     read_meter,
     read_metrics,
     scrape,
 )  # fmt: skip
 from processor.ops.metrics import Metrics, catalogue
 from processor.settings import Settings
+from tests.documents import ROOT
 
 START_US = 1_795_373_239_000_000  # Sun 22 Nov 2026 18:47:19 UTC
 BEGIN = LoadMoments(
@@ -173,6 +180,36 @@ def test_an_end_that_comes_before_it_is_due_or_a_second_time_is_noticed() -> Non
     assert (delivery.counts["window-closed"], delivery.ended, delivery.lateness.count, delivery.early) == (2, 1, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("topic", "value"),
+    [
+        ("window-opened", b"{}"),
+        ("window-opened", b"\xff"),
+        ("window-opened", b"[" * 5000),
+        ("window-closed", None),
+        ("window-closed", Unread(2_000_000, "ab" * 32)),
+    ],
+)
+def test_what_no_worker_has_written_is_counted_and_costs_nothing(topic: str, value: Any) -> None:
+    delivery = begun()
+    note(delivery, topic, value, BEGIN.begin_us)
+    note(delivery, "window-opened", output(), BEGIN.begin_us + 1000)
+    assert (sum(delivery.counts.values()), delivery.unreadable, delivery.received) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("id_", ["load-1-x", "load-1-x.", "load-1-7.²", "load-1-7.-5", f"load-1-7.{'9' * 5000}"])
+def test_an_id_that_is_like_one_of_the_loads_and_is_none_is_nobodys(id_: str) -> None:
+    delivery = begun()
+    note(delivery, "window-opened", output(data={"cause": {"id": id_}}), BEGIN.begin_us)
+    assert (delivery.counts["window-opened"], delivery.unreadable, delivery.received) == (1, 0, 0)
+
+
+def test_an_output_that_names_its_cause_on_a_topic_where_none_does_is_not_timed() -> None:
+    delivery = begun()
+    note(delivery, "window-expiring", output(), BEGIN.begin_us)
+    assert (delivery.counts["window-expiring"], delivery.received) == (1, 0)
+
+
 def test_what_comes_before_the_begin_is_only_counted() -> None:
     delivery = Delivery()
     note(delivery, "window-opened", output(), BEGIN.begin_us)
@@ -202,6 +239,21 @@ async def test_a_process_that_works_is_seen_to_use_a_core_and_one_that_is_gone_t
     assert found.cpu_s > 0.2
     assert found.rss_max_mb > 1
     assert read_meter(os.getpid()) is not None
+
+
+async def test_a_process_that_an_address_tells_of_too_is_counted_once(capsys: pytest.CaptureFixture[str]) -> None:
+    mine, parents = read_meter(os.getpid()), read_meter(os.getppid())
+    assert mine is not None
+    assert parents is not None
+    told = read_metrics(generate_latest(Metrics().registry).decode())
+    assert is_same(mine, told)
+    assert not is_same(parents, told)
+    remotes = {Remote("10.0.0.7:9464"): told}
+    found = [each.name for each in measured._others([os.getpid(), os.getppid(), os.getppid()], remotes)]
+    assert found == [f"pid {os.getppid()}"]
+    assert capsys.readouterr().err == (
+        f"janela measure: process {os.getpid()} is the worker at 10.0.0.7:9464, and is counted once\n"
+    )
 
 
 class Scripted:
@@ -245,6 +297,28 @@ async def test_a_worker_tells_of_restores_of_late_timers_and_of_its_clocks() -> 
     assert found.restores == [Restore(4.5, None), Restore(1.5, 7.0)]
     assert found.cpu_s == 3.5
     assert found.timers_late_p99_s == 1.1  # the bound of the bucket that 1.05 is in
+
+
+async def test_timers_that_are_later_than_the_largest_bound_stay_in_report_and_comparison() -> None:
+    worker = Scripted()
+    workers = Workers([worker])
+    await workers.read(None)
+    for _ in range(50):
+        worker.metrics.timer_lateness_seconds.observe(0.01)
+        worker.metrics.timer_lateness_seconds.observe(1e9)
+    await workers.read(1.0)
+    bounds = [bound for bound in (await worker.read()).told.lateness if bound != float("inf")]  # type: ignore[union-attr]
+    (found,) = workers.figures()
+    assert (found.timers_late_p99_s, found.timers_are_later) == (max(bounds), True)
+    again = msgspec.json.decode(msgspec.json.encode(new_report(workers=[found])), type=Report)
+    told = figures(again)
+    assert (told["workers' timers late p99, s"], told["workers beyond that bound"]) == (max(bounds), 1)
+
+
+def test_what_a_worker_counted_of_a_million_timers_is_summed_up_without_a_list_of_them() -> None:
+    account = _Account("w")
+    account.lateness.update({0.1: 10**9, 0.5: 10**9})
+    assert account.figures().timers_late_p99_s == 0.5
 
 
 def test_each_metric_that_is_asked_for_is_in_the_catalogue() -> None:
@@ -369,20 +443,61 @@ class Nothing:
 
     def __init__(self) -> None:
         self.scenario: dict[str, Any] = {}
-        self.events = 5
+        self.events, self.processes = 5, 1
 
     async def follow(self, *_: Any) -> Tally:
         return Tally()
 
 
+class TakesItsLeave(Nothing):
+    """A hundred records that are all on the topics after a tenth of a second; to take leave it needs a whole one."""
+
+    async def follow(self, begun: Any, on_tally: Any, _: asyncio.Event) -> Tally:
+        begin_us = time.time_ns() // 1000
+        begun(LoadMoments(begin_us, begin_us, 1))
+        await asyncio.sleep(0.1)
+        tally = Tally(made=100, acknowledged=100, ended_us=time.time_ns() // 1000, is_whole=True)
+        on_tally(tally)
+        await asyncio.sleep(1)
+        return tally
+
+
+class GoesOn(Nothing):
+    """Traffic for an hour, unless it is stopped."""
+
+    async def follow(self, begun: Any, _: Any, stopped: asyncio.Event) -> Tally:
+        begin_us = time.time_ns() // 1000
+        begun(LoadMoments(begin_us, begin_us, 1))
+        await asyncio.wait_for(stopped.wait(), 3600)
+        return Tally(made=7, acknowledged=7, ended_us=time.time_ns() // 1000)
+
+
 class AtEnd(Receiver):
     """Has taken all there was, and has no clients."""
 
-    def __init__(self) -> None:
+    def __init__(self, *_: Any) -> None:
         pass
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    async def take(self) -> int:
+        await asyncio.sleep(0.01)
+        return 0
 
     async def is_at_end(self) -> bool:
         return True
+
+
+class Denied(AtEnd):
+    """Is not let in any more, after a while."""
+
+    async def take(self) -> int:
+        await asyncio.sleep(0.05)
+        raise TopicAuthorizationFailedError("acme.window-opened")
 
 
 @pytest.fixture
@@ -414,13 +529,50 @@ async def test_a_lag_that_can_not_be_asked_for_is_not_an_end_and_costs_no_report
     lag = await lag_at(brokers := Brokers(100))
     await lag.read()
     brokers.error = KafkaConnectionError("away")
-    following = asyncio.create_task(asyncio.sleep(60))
-    draining = asyncio.create_task(running._drained(AtEnd(), lag, asyncio.Event(), following))
+    running._sent.set()
+    draining = asyncio.create_task(running._drained(AtEnd(), lag, asyncio.Event()))
     await asyncio.sleep(0.05)
     assert not draining.done()
     brokers.error = None
     assert await draining
-    following.cancel()
+
+
+async def without_brokers(monkeypatch: pytest.MonkeyPatch, traffic: Nothing, receiver: type[Receiver]) -> Report:
+    """Measure traffic whose group has committed everything."""
+    lag = await lag_at(brokers := Brokers(100))
+
+    async def nothing(*_: Any) -> str:
+        return ""
+
+    for name in ("start", "stop", "close"):
+        monkeypatch.setattr(brokers, name, nothing, raising=False)
+    monkeypatch.setattr(run, "Receiver", receiver)
+    monkeypatch.setattr(run, "Lag", lambda _: lag)
+    monkeypatch.setattr(run, "cluster_of", nothing)
+    settings = Settings(bootstrap_servers="nowhere:1", partitions=1)
+    report = await Run(settings, traffic, [], drain_s=5).measured(lambda _: None, asyncio.Event())
+    assert report is not None
+    return report
+
+
+async def test_events_a_second_are_over_the_time_until_they_were_consumed_and_not_until_the_load_has_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    report = await without_brokers(monkeypatch, TakesItsLeave(), AtEnd)
+    assert report.is_whole
+    assert 0.1 <= report.send_seconds <= report.seconds < 0.6
+    assert report.events_a_second == pytest.approx(100 / report.seconds, rel=0.01)
+
+
+async def test_where_the_outputs_can_not_be_followed_any_more_the_load_is_ended_and_the_report_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with asyncio.timeout(20):
+        report = await without_brokers(monkeypatch, GoesOn(), Denied)
+    assert (report.is_whole, report.sent) == (False, 7)
+    assert re.fullmatch(r"the watch ended \(TopicAuthorizationFailedError: .* acme.window-opened\)", report.error)
+    assert report.error in page(report)
+    assert any(report.error in fault for fault in report.faults())
 
 
 # ---------------------------------------------------------------------------------------------------------- the report
@@ -441,6 +593,56 @@ def test_a_report_is_kept_also_where_nobody_reads_what_is_printed(
         closed.close()
     assert json.loads((tmp_path / "a.json").read_text())["sent"] == 800
     assert "<svg" in (tmp_path / "a.html").read_text()
+
+
+def test_on_a_full_disk_the_figures_are_printed_all_the_same_and_a_line_says_what_is_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    is_kept = measured._keep(new_report(), Kept(Path("/dev/full"), tmp_path / "a.html", as_json=False))
+    out, err = capsys.readouterr()
+    assert not is_kept
+    assert re.search(r"events sent +800\n", out)
+    assert err == "janela measure: /dev/full can't be written: No space left on device\n"
+    assert "<svg" in (tmp_path / "a.html").read_text()
+
+
+def test_a_report_takes_the_place_of_another_at_once_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "a.json").write_text("the one before")
+    (link := tmp_path / "link.json").symlink_to(file)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        assert not measured._keep(new_report(), Kept(link, None, as_json=False))
+    assert file.read_text() == "the one before"
+    assert measured._keep(new_report(), Kept(link, None, as_json=False))
+    assert (json.loads(file.read_text())["sent"], link.is_symlink()) == (800, True)
+    assert sorted(tmp_path.iterdir()) == [file, link]
+
+
+def test_one_file_for_report_and_page_is_refused(tmp_path: Path) -> None:
+    places = Kept(tmp_path / "a", tmp_path / "." / "b" / ".." / "a", as_json=False)
+    with pytest.raises(BadParameter, match="for both"):
+        measured._refuse_what_cannot_be_kept(places)
+
+
+@pytest.mark.parametrize("arguments", [("measure", "compare", "a.json", "a.json"), ("load", "--dry-run")])
+def test_a_stdout_that_can_not_be_written_costs_a_line_and_exit_code_1(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    kept(tmp_path / "a.json", new_report())
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "processor", *arguments]
+        ran = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    words = f"janela {arguments[0]}: stdout can't be written: No space left on device\n"
+    assert (ran.returncode, ran.stderr) == (1, words)
 
 
 @pytest.mark.parametrize(("is_stopped", "code", "word"), [(True, 130, "stopped"), (False, 1, "ended")])
@@ -478,10 +680,35 @@ def test_two_runs_are_shown_side_by_side_with_what_differs(tmp_path: Path) -> No
     shown = CliRunner().invoke(measure_app, ["compare", a, b])
     assert shown.exit_code == 0
     assert re.search(r"events sent +800 +1,200 +1\.50", shown.output)
-    assert "The scenarios differ: rate" in shown.output
-    assert "The machines differ: " in shown.output
+    assert "\nscenario rate: 1000.0; 5.0\n" in shown.output
+    assert shown.output.endswith("; another\n")
     found = json.loads(CliRunner().invoke(measure_app, ["compare", a, b, "--json"]).output)
     assert found["events sent"] == {"a": 800, "b": 1200}
+    assert found["differences"]["scenario rate"] == {"a": 1000.0, "b": 5.0}
+    assert found["differences"]["machine"]["b"] == "another"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("partitions", 64), ("processes", 2), ("warm_up_s", 5.0), ("drain_s", 1.0), ("janela", "9.9"),
+        ("python", "3.99"), ("client", "aiokafka 9"), ("kafka", "metadata.version 99"),
+    ],
+)  # fmt: skip
+def test_whatever_else_two_runs_differ_in_is_named(name: str, value: Any, tmp_path: Path) -> None:
+    """A report of before it was kept tells nothing."""
+    a, b = kept(tmp_path / "a.json", new_report()), kept(tmp_path / "b.json", new_report(**{name: value}))
+    shown = CliRunner().invoke(measure_app, ["compare", a, b])
+    assert [line for line in shown.output.splitlines() if line.startswith(f"{name}: ") and line.endswith(f"; {value}")]
+    found = json.loads(CliRunner().invoke(measure_app, ["compare", a, b, "--json"]).output)
+    assert list(found["differences"]) == [name]
+    assert "differs" not in CliRunner().invoke(measure_app, ["compare", a, a]).output
+
+
+def test_names_of_files_are_shown_as_they_are_and_whole_where_there_is_no_terminal(tmp_path: Path) -> None:
+    names = f"[bold]{'a' * 90}.json", f":cat: {'b' * 90}[/].json".replace("/", "")
+    shown = CliRunner().invoke(measure_app, ["compare", *(kept(tmp_path / name, new_report()) for name in names)])
+    assert re.search(rf"{re.escape(names[0])} +{re.escape(names[1])}", shown.output)
 
 
 def test_any_percentile_of_two_runs_can_be_compared_from_the_histograms_that_they_kept(tmp_path: Path) -> None:

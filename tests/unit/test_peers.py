@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.bench.document import as_html
+from tests.bench.peers.__main__ import _parser, unusual
 from tests.bench.peers.latency import Delays
 from tests.bench.peers.meter import Figures, Sample, figures
 from tests.bench.peers.outcome import Outcome, Said, digest
-from tests.bench.peers.story import FAUST, IN_MEMORY, ROCKSDB, Round, Story
+from tests.bench.peers.story import FAUST, IN_MEMORY, P99_AT, ROCKSDB, Round, Story
 from tests.bench.peers.throughput import FLOOR, Case
 
 A, B, C = (Said("window-opened", id_, "whatsapp:1:5511900010001", "2026-11-22T12:00:00.000Z") for id_ in "abc")
@@ -100,8 +101,28 @@ def test_the_report_says_which_bars_are_met(rate: float, p99_ms: float, not_met:
     delays = [Delays(it, 10_000, 5, 9, p99, 200, True) for it, p99 in (("janela", p99_ms), (IN_MEMORY, 120))]
     Story(1000, 100, 4, with_quix=False, rounds=rounds, delays=delays).write(tmp_path)
     told = (tmp_path / "peers.md").read_text().partition("| bar |")[2].partition("\n\n")[0].splitlines()[2:]
-    assert len(told) == 8
+    assert len(told) == 12
     assert {n for n, line in enumerate(told) if line.endswith("| not met |")} == not_met
     assert {n for n, line in enumerate(told) if line.endswith("| met |")} == {*range(8)} - not_met
     assert told[0].startswith(f"| events/s | at least 120,000 | {rate:,.0f} |")
     assert told[6].startswith(f"| p99 at 10,000 events/s, ms | at most 60 | {p99_ms:.2f} |")
+    assert all(line.endswith("| - | not measured |") for line in told[8:])
+
+
+def test_a_bar_that_was_not_measured_stands_there_as_such(tmp_path: Path) -> None:
+    Story(1000, 100, 4, with_quix=False, rounds=[Round([case(400)], [case(100, "janela")])]).write(tmp_path)
+    told = (tmp_path / "peers.md").read_text().partition("| bar |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(told) == 12
+    assert [line.split(" | ")[3] for line in told] == ["not met |", *["not measured |"] * 11]
+
+
+def test_the_usual_command_measures_the_bars_of_latency_and_the_page_names_the_one_that_made_it(tmp_path: Path) -> None:
+    usual, other = (_parser().parse_args(["folder", *more]) for more in ((), ("--rates", "2000,50", "--rounds", "1")))
+    assert P99_AT in usual.rates
+    for options, words in (
+        (usual, "`make bench-peers`"),
+        (other, '`make bench-peers ARGS="--rounds 1 --rates 2000,50"`'),
+    ):
+        rounds = [Round([case(400)], [case(100, "janela")])]
+        Story(1000, 100, 4, with_quix=False, options=unusual(options), rounds=rounds).write(tmp_path)
+        assert f" {words} made this page." in (tmp_path / "peers.md").read_text()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 from collections.abc import AsyncIterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -26,7 +27,16 @@ from processor.replay.archive import ArchiveError, ArchiveSource, ArchiveWriter,
 from processor.replay.pace import Pace
 from processor.replay.records import Span, StoredRecord, Timed, event_time_ms
 from processor.replay.selection import Selection
-from processor.replay.target import REPLAY_ID, REPLAY_SINCE, REPLAY_SOURCE, Before, ReplayTarget, Room
+from processor.replay.target import (
+    REPLAY_ID,
+    REPLAY_OF,
+    REPLAY_SINCE,
+    REPLAY_SOURCE,
+    REPLAY_UNTIL,
+    Before,
+    ReplayTarget,
+    Room,
+)
 from processor.replay.times import shifted
 from processor.replay.topics import TopicSource
 from processor.topics import ClusterError
@@ -211,6 +221,21 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
         ArchiveSource(tmp_path / "a", Selection())
 
 
+def test_an_archive_takes_the_place_of_what_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"the one before")
+    (link := tmp_path / "link").symlink_to("real")
+    written(link, RECORDS)
+    assert link.is_symlink()
+    assert ArchiveSource(tmp_path / "real", Selection()).partitions == 4
+
+
+def test_an_archive_on_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"), ArchiveWriter(tmp_path / "a", MANIFEST) as writer:  # noqa: PT012
+        os.dup2(os.open("/dev/full", os.O_WRONLY), writer._file.fileno())
+        writer.write(RECORDS)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_archive_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
     path = written(tmp_path / "a", RECORDS)
     before = path.read_bytes()
@@ -242,6 +267,22 @@ def test_a_later_try_hears_from_which_time_on_records_were_taken() -> None:
     assert before.since_ms is None
     before.note(TopicPartition("t", 0), ours | {REPLAY_SINCE: b"%d" % NOW_MS}, b"one")
     assert before.since_ms == NOW_MS
+
+
+def test_a_later_try_hears_what_the_first_one_was_asked_for_and_until_when() -> None:
+    before, ours = Before(), {REPLAY_ID: b"one", REPLAY_SOURCE: b"0@7"}
+    before.note(TopicPartition("t", 0), ours, b"one")
+    assert (before.of, before.until_ms) == (b"one", None)  # such an id says it by itself
+    before.note(TopicPartition("t", 0), ours | {REPLAY_OF: b"digest", REPLAY_UNTIL: b"%d" % NOW_MS}, b"one")
+    assert (before.of, before.until_ms) == (b"digest", NOW_MS)
+
+
+async def test_an_archive_ends_at_another_time_than_was_asked_for(tmp_path: Path) -> None:
+    path = written(tmp_path / "a", [record(n, timestamp_ms=NOW_MS + n) for n in range(4)])
+    source = ArchiveSource(path, Selection(until_ms=NOW_MS + 4, from_offset=1))
+    source.end_at(NOW_MS + 3)
+    chunks: AsyncIterator[list[Timed]] = source.chunks()
+    assert [timed.record.offset async for chunk in chunks for timed in chunk] == [1, 2]
 
 
 def test_a_span_counts_by_side_and_partition() -> None:

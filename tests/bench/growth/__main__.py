@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from processor.embedded import EmbeddedKafka
-from tests.bench.growth.cases import Case, Result, Sizes
+from tests.bench.growth.cases import MIDDLE, PARTITIONS, SIZES, WINDOWS, WORKERS, Case, Result, Sizes
 from tests.bench.growth.measuring import measured
 from tests.bench.growth.story import write
 from tests.bench.report import machine
@@ -102,16 +102,18 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.growth", description="Measure how it grows.")
     parser.add_argument("folder", type=Path, help="where growth.md, growth.json and the plots go")
-    parser.add_argument("--windows", type=_several, default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--partitions", type=_several, default=[4, 12, 64])
-    parser.add_argument("--workers", type=_several, default=[1, 2, 3])
-    parser.add_argument("--at-windows", type=int, default=100_000, help="where the other axes are measured")
-    parser.add_argument("--at-partitions", type=int, default=12)
-    parser.add_argument("--events", type=int, default=200_000, help="of the backlog that costs are measured with")
-    parser.add_argument("--ends", type=int, default=100_000, help="windows that end within one second")
-    parser.add_argument("--rate", type=int, default=1000, help="events a second that are timed meanwhile")
-    parser.add_argument("--seconds", type=int, default=8, help="timed before the ends, and as long after")
-    parser.add_argument("--lead", type=int, default=25, help="seconds to make and consume the windows that will end")
+    parser.add_argument("--windows", type=_several, default=[*WINDOWS])
+    parser.add_argument("--partitions", type=_several, default=[*PARTITIONS])
+    parser.add_argument("--workers", type=_several, default=[*WORKERS])
+    parser.add_argument("--at-windows", type=int, default=MIDDLE.windows, help="where the other axes are measured")
+    parser.add_argument("--at-partitions", type=int, default=MIDDLE.partitions)
+    parser.add_argument("--events", type=int, default=SIZES.events, help="of the backlog that costs are measured with")
+    parser.add_argument("--ends", type=int, default=SIZES.ends, help="windows that end within one second")
+    parser.add_argument("--rate", type=int, default=SIZES.rate, help="events a second that are timed meanwhile")
+    parser.add_argument("--seconds", type=int, default=SIZES.seconds, help="timed before the ends, and as long after")
+    parser.add_argument(
+        "--lead", type=int, default=SIZES.lead_s, help="seconds to make and consume the windows that end"
+    )
     parser.add_argument("--again", action="store_true", help="measure also what is there already")
     return parser.parse_args(arguments)
 

@@ -42,6 +42,14 @@ class Sizes(msgspec.Struct, frozen=True):
         return STARTS_S + 5 * case.workers + records / 1e6 + self.lead_s + 2 * self.seconds
 
 
+WINDOWS: Final = (10_000, 100_000, 1_000_000)
+PARTITIONS: Final = (4, 12, 64)
+WORKERS: Final = (1, 2, 3)
+MIDDLE: Final = Case(100_000, 12, 1)
+SIZES: Final = Sizes(events=200_000, ends=100_000, rate=1000, seconds=8, lead_s=25)
+"""What is measured where nothing else is asked for."""
+
+
 class Second(msgspec.Struct):
     """What came within a second of the time around the ends."""
 

@@ -1,17 +1,24 @@
 """The page about how it grows: tables, plots, and what to read from them; made from results alone."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from processor.measure.plot import Across, Line, drawing
 from tests.bench import document
-from tests.bench.growth.cases import Case, Result
+from tests.bench.growth.cases import MIDDLE, PARTITIONS, SIZES, WINDOWS, WORKERS, Case, Result
+from tests.bench.traffic import Contact
 
 BYTES_MAX: Final = 250
 """The bar for a window without its key; what is measured here is with all there is."""
+KEY_BYTES: Final = -(-sys.getsizeof(Contact(0, 1).key) // 16) * 16
+"""Of such a key, as Python allocates it."""
 COST_MAX: Final = 1.5
 RESTORE_S_A_MILLION: Final = 5.0
+USUAL_AXES: Final[dict[str, tuple[int, ...]]] = {"windows": WINDOWS, "partitions": PARTITIONS, "workers": WORKERS}
 ENDS_FEW: Final = 10_000
 MILLION: Final = 1_000_000
 
@@ -48,6 +55,18 @@ def along(results: Sequence[Result], axis: str) -> list[Result]:
 
 def _line(name: str, found: Sequence[Result], axis: str, of: Of) -> Line:
     return Line(name, [(getattr(each, axis), of(each)) for each in found])
+
+
+def made_by(results: Sequence[Result]) -> str:
+    """Give the command that measures these cases, at these sizes."""
+    middle, sizes = _middle(results), max(results, key=lambda each: each.at).sizes
+    axes = {name: tuple(sorted({getattr(each, name) for each in along(results, name)})) for name in USUAL_AXES}
+    options: dict[str, object] = {name: values for name, values in axes.items() if values != USUAL_AXES[name]}
+    at = {"at_windows": (middle.windows, MIDDLE.windows), "at_partitions": (middle.partitions, MIDDLE.partitions)}
+    said = msgspec.structs.asdict(sizes)
+    at |= {name.removesuffix("_s"): (said[name], usual) for name, usual in msgspec.structs.asdict(SIZES).items()}
+    options |= {name: found for name, (found, usual) in at.items() if found != usual}
+    return document.command("bench-growth", options)
 
 
 # -------------------------------------------------------------------------------------------------------- the plots
@@ -94,7 +113,7 @@ def page(results: Sequence[Result]) -> str:
     return f"""\
 # How it grows
 
-Made by `make bench-growth`, at commit {last.version}, {last.at[:10]}, on {on}. Everything ran on that one machine:
+Made by `{made_by(results)}`, at commit {last.version}, {last.at[:10]}, on {on}. Everything ran on that one machine:
 Kafka, the workers, the load and the consumer. Load average, before and after each case: {loads}.
 All figures are in `growth.json`.
 
@@ -116,9 +135,10 @@ What else does was not taken apart; the dictionary that they lie in, for one, no
 ![CPU](growth-cost.svg)
 
 {_verdict_on_memory(results)}
-Counted is the resident memory of the worker after a restore, less that of a worker with nothing: keys (some 90 bytes
-each), the dictionary, what the allocator rounds up and what the restore left behind. With few windows the rest of the
-process is larger than they are, so the first figure says little. `tests/bench/test_memory.py` counts the window alone.
+Counted is the resident memory of the worker after a restore, less that of a worker with nothing: keys ({KEY_BYTES}
+bytes each), the dictionary, what the allocator rounds up and what the restore left behind. With few windows the rest of
+the process is larger than they are, so the first figure says little. `tests/bench/test_memory.py` counts the window
+alone.
 
 ![Memory](growth-memory.svg)
 
@@ -192,7 +212,11 @@ def _states(results: Sequence[Result]) -> str:
 
 def _verdict_on_memory(results: Sequence[Result]) -> str:
     _, many = _ends_of(results)
-    return f"**A window takes {many.bytes_a_window:,.0f} bytes with {many.windows:,} of them, all included.**"
+    less = many.bytes_a_window - KEY_BYTES
+    return (
+        f"**A window takes {many.bytes_a_window:,.0f} bytes with {many.windows:,} of them, all included; less its key"
+        f" {less:,.0f}** (the bar: {BYTES_MAX}; {_met(less <= BYTES_MAX)})."
+    )
 
 
 def _verdict_on_restore(results: Sequence[Result]) -> str:

@@ -58,7 +58,7 @@ class Contest:
 
     def __init__(self, options: argparse.Namespace, engines: Sequence[Engine], servers: str, desk: Path) -> None:
         self._options, self._engines, self._servers, self._desk = options, engines, servers, desk
-        self._story = Story(options.events, options.slow_events, PARTITIONS, bool(options.quix))
+        self._story = Story(options.events, options.slow_events, PARTITIONS, bool(options.quix), unusual(options))
 
     async def run(self) -> Story:
         """Prepare, and do as many rounds as are wanted and hold; what there is by then is written after each."""
@@ -151,22 +151,36 @@ def _engines(options: argparse.Namespace, desk: Path) -> list[Engine]:
     return chosen
 
 
-def _options() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.peers", description="Measure peers on the same job.")
     parser.add_argument("folder", type=Path, help="where the report goes")
     parser.add_argument("--events", type=int, default=1_000_000, help="size of the backlog")
     parser.add_argument("--slow-events", type=int, default=50_000, help="how much of it slow engines get")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rates", type=lambda text: [int(rate) for rate in text.split(",") if rate], default="")
+    parser.add_argument(
+        "--rates", type=_rates, default=[2000, 10_000, 20_000], help="at which latency is measured; none where empty"
+    )
     parser.add_argument("--seconds", type=int, default=20, help="measured at each rate, after 10 s to warm up")
     parser.add_argument("--quix", type=Path, help="the Python of an environment made of quix.lock")
     parser.add_argument("--only", default="", help="engines whose names have this in them")
-    return parser.parse_args()
+    return parser
+
+
+def _rates(text: str) -> list[int]:
+    return [int(rate) for rate in text.split(",") if rate]
+
+
+def unusual(options: argparse.Namespace) -> dict[str, object]:
+    """Give the options that hang on nobody's folders, where they are not the usual ones."""
+    parser = _parser()
+    names = ("events", "slow_events", "rounds", "rates", "seconds", "only")
+    given = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    return {name: value for name, value in given.items() if value != parser.get_default(name)}
 
 
 def main() -> None:
     """Run it all."""
-    options = _options()
+    options = _parser().parse_args()
     desk = Path(tempfile.mkdtemp(prefix="janela-peers-"))
     try:
         engines = _engines(options, desk)

@@ -91,10 +91,8 @@ class ArchiveWriter:
             if kind is None:
                 self._unfinished.replace(self._path)
         finally:
-            try:
-                self._file.close()
-            finally:  # on a full disk that fails
-                self._unfinished.unlink(missing_ok=True)
+            self._file.close()
+            self._unfinished.unlink(missing_ok=True)
 
 
 class ArchiveSource:

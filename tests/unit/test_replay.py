@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import random
 from collections.abc import AsyncIterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -229,10 +230,11 @@ def test_an_archive_takes_the_place_of_what_a_link_leads_to(tmp_path: Path) -> N
     assert ArchiveSource(tmp_path / "real", Selection()).partitions == 4
 
 
-def test_an_archive_on_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [10, 9_000, 500_000])
+def test_an_archive_on_a_full_disk_leaves_nothing_behind(size: int, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"), ArchiveWriter(tmp_path / "a", MANIFEST) as writer:  # noqa: PT012
         os.dup2(os.open("/dev/full", os.O_WRONLY), writer._file.fileno())
-        writer.write(RECORDS)
+        writer.write([record(value=random.Random(1).randbytes(size))])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -117,7 +117,7 @@ async def test_with_no_worker_it_says_that_not_all_was_consumed(settings: Settin
         process = await started(settings, "measure", "--rate", "100", "--seconds", "1", "--drain", "1")
         code, out, err = await ended(process)
     assert code == 1, err
-    assert "not all of the schedule was sent, or not all of it consumed" in out
+    assert "Not all of the schedule was sent, or not all of it consumed" in out
 
 
 async def test_a_worker_that_is_started_again_meanwhile_tells_how_long_its_restore_took(

@@ -48,8 +48,7 @@ class LogReader:
         self._all = connection.consumer()
         self._committed = connection.consumer(isolation_level="read_committed")
         self._asking: asyncio.Task[Any] | None = None
-        self.unanswered_since_s: float | None = None
-        """Since when (monotonic) `known_ends` asks without an answer; None while it does not."""
+        self._unanswered_since_s: float | None = None
 
     async def start(self) -> None:
         """Connect."""
@@ -69,22 +68,26 @@ class LogReader:
     async def known_ends(self, tps: Iterable[TopicPartition]) -> LogEnds:
         """Ask as `ends` does; NO_ENDS where the brokers stay silent, or `break_off` is called meanwhile."""
         self._asking = asyncio.current_task()
-        self.unanswered_since_s = self.unanswered_since_s or time.monotonic()
+        self._unanswered_since_s = self._unanswered_since_s or time.monotonic()
         try:
             ends = await self.ends(tps)
         except KafkaTimeoutError:
-            silent_s = round(time.monotonic() - self.unanswered_since_s)
-            log.warning("stream.brokers-silent", silent_s=silent_s)
-            return NO_ENDS
+            log.warning("stream.brokers-silent", silent_s=round(self.silent_s()))
+            return NO_ENDS  # it is the same silence where the next question is not answered either
         except asyncio.CancelledError:
             if self._asking is not None or (task := asyncio.current_task()) is None:
                 raise  # not by `break_off`
             task.uncancel()
-            return NO_ENDS
+            ends = NO_ENDS
         finally:
             self._asking = None
-        self.unanswered_since_s = None
+        self._unanswered_since_s = None
         return ends
+
+    def silent_s(self) -> float:
+        """Tell for how long a question of `known_ends` that is under way waits, with those before it; 0: none is."""
+        since_s = self._unanswered_since_s
+        return 0.0 if self._asking is None or since_s is None else time.monotonic() - since_s
 
     def break_off(self) -> None:
         """Have a question of `known_ends` that is under way come to nothing: whoever stops waits for no answer."""

@@ -150,8 +150,7 @@ class Instruments(Watcher):
         if assignment is None:
             return ["no partitions are assigned"]
         found = []
-        asked_since_s = self._engine.log_reader.unanswered_since_s
-        if asked_since_s is not None and (silent_s := time.monotonic() - asked_since_s) > WAITING_S:
+        if (silent_s := self._engine.log_reader.silent_s()) > WAITING_S:
             found.append(f"the brokers have not told for {silent_s:.0f} s where the inputs end")
         if not assignment.is_restored:
             found.append(f"{len(assignment.owners)} of {len(assignment.partitions)} partitions are restored")

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,20 +33,28 @@ async def test_the_ends_of_logs_count_from_before_the_question() -> None:
     await reader.stop()
 
 
-async def test_where_brokers_stay_silent_nothing_is_known_of_the_ends_until_they_tell() -> None:
+async def test_where_brokers_stay_silent_nothing_is_known_of_the_ends_until_they_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = [1.0]
+    monkeypatch.setattr("processor.kafka.log.time", SimpleNamespace(monotonic=lambda: now_s[0]))
     reader = LogReader(Connection("127.0.0.1:1"), lambda: 1)
-    answers: list[Any] = [KafkaTimeoutError(), {TP: 7}]
+    answers: list[Any] = [KafkaTimeoutError(), {TP: 7}, {TP: 8}]
+    silent_s: list[float] = []
 
     async def end_offsets(_: list[TopicPartition]) -> Any:
+        now_s[0] += 40
+        silent_s.append(reader.silent_s())
         if isinstance(answer := answers.pop(0), Exception):
             raise answer
         return answer
 
     client: Any = reader._all
     client.end_offsets = end_offsets
-    found = [(await reader.known_ends([TP]), reader.unanswered_since_s is None) for _ in range(2)]
-    assert found[0] == (NO_ENDS, False)
-    assert (found[1][0].offsets, found[1][1]) == ({TP: 7}, True)
+    assert await reader.known_ends([TP]) is NO_ENDS
+    assert reader.silent_s() == 0  # nobody asks: in a backlog that may be so for long, and nothing is wrong
+    assert [(await reader.known_ends([TP])).offsets for _ in range(2)] == [{TP: 7}, {TP: 8}]
+    assert silent_s == [40, 80, 40]  # one silence over two questions, until it is answered
     await reader.stop()
 
 
@@ -63,6 +72,7 @@ async def test_a_question_that_is_broken_off_comes_to_nothing_and_its_asker_goes
     reader.break_off()
     assert await asker is NO_ENDS
     assert asker.cancelling() == 0
+    assert reader._unanswered_since_s is None
     asker = asyncio.create_task(reader.known_ends([TP]))
     await asyncio.sleep(0)
     asker.cancel()  # by anybody else it is what it always is

@@ -282,37 +282,29 @@ def writer_to(target: Settings, replay_id: str = "one") -> ReplayTarget:
     return ReplayTarget(target.connection, target.topic_prefix, Room(PARTITIONS, None), PARTITIONS, replay_id)
 
 
-async def test_a_later_try_takes_what_the_first_one_would_have_taken(settings: Settings, tmp_path: Path) -> None:
-    """The first one broke off after the first record of the last 30 s; the second one comes 15 s later."""
+@pytest.mark.parametrize(
+    ("bound", "ago_ms", "broken_off_at", "first"),
+    [("since_ms", (30_000, 15_000), 2, 1), ("until_ms", (15_000, 0), 1, 0)],
+    ids=["since", "until"],
+)
+async def test_a_later_try_takes_what_the_first_one_would_have_taken(
+    settings: Settings, tmp_path: Path, bound: str, ago_ms: tuple[int, int], broken_off_at: int, first: int
+) -> None:
+    """The first one broke off after one record; the second comes 15 s later, when the same words mean another time."""
     now_ms = time.time_ns() // 1_000_000
     path = archived(tmp_path / "a.zst", lain(40, 25, 20, 10, now_ms=now_ms))
     target = elsewhere(settings)
     written: list[tuple[int, int]] = []
     async with Stage.open(target, tmp_path) as lab:
-        for since_ms, to_offset in ((now_ms - 30_000, 2), (now_ms - 15_000, None)):
-            source = ArchiveSource(path, Selection(since_ms=since_ms, to_offset=to_offset))
-            player = Player(source, writer_to(target), Pace(), is_shifted=False, since_ms=since_ms)
+        for ago, to_offset in zip(ago_ms, (broken_off_at, None), strict=True):
+            asked: dict[str, Any] = {bound: now_ms - ago}
+            source = ArchiveSource(path, Selection(**asked, to_offset=to_offset))
+            player = Player(source, writer_to(target), Pace(), is_shifted=False, **asked)
             played = await player.play(lambda *_: None, may_append=False)
             written.append((played.before, played.written))
         found = (await lying(lab))["inbound", 0]
     assert written == [(0, 1), (1, 2)]
-    assert [dict(it.headers)["replay-source"] for it in found] == [b"0@1", b"0@2", b"0@3"]
-
-
-async def test_a_later_try_ends_where_the_first_one_would_have_ended(settings: Settings, tmp_path: Path) -> None:
-    now_ms = time.time_ns() // 1_000_000
-    path = archived(tmp_path / "a.zst", lain(40, 25, 20, 10, now_ms=now_ms))
-    target = elsewhere(settings)
-    written: list[tuple[int, int]] = []
-    async with Stage.open(target, tmp_path) as lab:
-        for until_ms, to_offset in ((now_ms - 15_000, 1), (now_ms, None)):
-            source = ArchiveSource(path, Selection(until_ms=until_ms, to_offset=to_offset))
-            player = Player(source, writer_to(target), Pace(), is_shifted=False, until_ms=until_ms)
-            played = await player.play(lambda *_: None, may_append=False)
-            written.append((played.before, played.written))
-        found = (await lying(lab))["inbound", 0]
-    assert written == [(0, 1), (1, 2)]
-    assert [dict(it.headers)["replay-source"] for it in found] == [b"0@0", b"0@1", b"0@2"]
+    assert [dict(it.headers)["replay-source"] for it in found] == [b"0@%d" % (first + n) for n in range(3)]
 
 
 async def test_an_id_stands_for_one_wish_and_one_source(settings: Settings, tmp_path: Path) -> None:

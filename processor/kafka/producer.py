@@ -98,7 +98,7 @@ class TransactionalProducer:
             await self._kafka.begin_transaction()
             failpoint("transaction-begun")
         deliveries: list[asyncio.Future[object]] = []
-        undelivered = partial(_undelivered, batches, deliveries)
+        undelivered = partial(_undelivered, batches, deliveries, self._sender.unknown)
         async with self._step(4, "send the records", undelivered):
             for batch in batches:
                 delivery = await self._kafka.send_batch(batch, batch.tp.topic, partition=batch.tp.partition)
@@ -198,20 +198,28 @@ class TransactionalProducer:
         return waiter.exception() if waiter.done() and not waiter.cancelled() else None
 
 
-def _undelivered(batches: Sequence[Batch], deliveries: Sequence["asyncio.Future[object]"], error: BaseException) -> str:
+def _undelivered(
+    batches: Sequence[Batch],
+    deliveries: Sequence["asyncio.Future[object]"],
+    unknown: Sequence[TopicPartition],
+    error: BaseException,
+) -> str:
     """Say on which topic and partition a round failed: a person must know which one to mend."""
     if len(deliveries) < len(batches):
         tps = [batches[len(deliveries)].tp]
     else:
-        sent = list(zip(batches, deliveries, strict=True))
-        failed = [it.tp for it, delivery in sent if delivery.done() and _failure(delivery) is error]
-        tps = failed or [it.tp for it, delivery in sent if not delivery.done() or _failure(delivery)]
+        failures = [(batch.tp, _failure(delivery)) for batch, delivery in zip(batches, deliveries, strict=True)]
+        failed = [tp for tp, failure in failures if failure is error]
+        # one that is not there holds up those that are
+        tps = failed or list(unknown) or [tp for tp, failure in failures if failure]
     more = f" and {len(tps) - 1} more" if len(tps) > 1 else ""
     return f" to {tps[0].topic}, partition {tps[0].partition}{more}" if tps else ""
 
 
 def _failure(delivery: "asyncio.Future[object]") -> BaseException | None:
-    return None if delivery.cancelled() else delivery.exception()
+    """Give why a batch is not delivered: it failed, is under way, or was waited for until the time was up."""
+    is_known = delivery.done() and not delivery.cancelled()
+    return delivery.exception() if is_known else asyncio.CancelledError()
 
 
 async def end_transaction_of(connection: Connection, transactional_id: str, timeout_ms: int) -> None:

@@ -18,8 +18,9 @@ from collections import defaultdict
 from io import BytesIO
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.client import CoordinationType
-from aiokafka.errors import IncompatibleBrokerVersion
+from aiokafka.errors import IncompatibleBrokerVersion, UnknownTopicOrPartitionError
 from aiokafka.producer import sender as aiokafka_sender
 from aiokafka.producer.transaction_manager import PidAndEpoch
 from aiokafka.protocol.api import RequestStruct, Response, ResponseHeader_v0
@@ -319,6 +320,18 @@ _AS_KNOWN = {82: 47, 90: 47}
 """FENCED_INSTANCE_ID and PRODUCER_FENCED are to aiokafka what it knows: a producer whose epoch is over."""
 
 
+class _AddPartitionsHandler(aiokafka_sender.AddPartitionsToTxnHandler):
+    def handle_response(self, response: Any) -> float | None:
+        self._sender.unknown[:] = [
+            TopicPartition(topic, partition)
+            for topic, partitions in response.errors
+            for partition, code in partitions
+            if code == UnknownTopicOrPartitionError.errno
+        ]
+        backoff: float | None = super().handle_response(response)
+        return backoff
+
+
 class _TxnOffsetCommitHandler(aiokafka_sender.TxnOffsetCommitHandler):
     def __init__(self, sender: "FencedSender", offsets: Any, group_id: str, membership: Membership) -> None:
         super().__init__(sender, offsets, group_id)
@@ -367,6 +380,15 @@ class FencedSender(aiokafka_sender.Sender):
     """aiokafka's sender, with the offsets fenced by `membership` and a new epoch after each transaction."""
 
     membership: Membership
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.unknown: list[TopicPartition] = []
+        """Of the partitions that the transaction is to write to, those that its coordinator did not know of lately."""
+
+    async def _do_add_partitions_to_txn(self, tps: Any) -> None:
+        node_id = await self._find_coordinator(CoordinationType.TRANSACTION, self._txn_manager.transactional_id)
+        await _AddPartitionsHandler(self, tps).do(node_id)
 
     async def _do_txn_offset_commit(self, offsets: Any, group_id: str) -> None:
         node_id = await self._find_coordinator(CoordinationType.GROUP, group_id)

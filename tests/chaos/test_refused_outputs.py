@@ -11,7 +11,9 @@ from typing import Any, Final
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
+from aiokafka.protocol.metadata import MetadataRequest
 
 from processor import contract, topics
 from processor.access import Access
@@ -82,6 +84,8 @@ async def test_an_output_whose_topic_is_deleted_is_not_committed_past(
         worker = stage.worker("w", **TRIES)
         await stage.until("it is at work", lambda: worker.says("stream.restored"), START_S)
         await admin.delete_topics([stage.names[OUTPUT]])
+        # the controller answers first: until a broker knows of it, it takes records that are lost with the topic
+        await stage.until("each broker knows of it", lambda: is_gone(admin, stage.names[OUTPUT]), START_S)
         await filled(stage, EVENTS, is_read=False)  # nobody can read on where a topic is another one
         assert await worker.ended(START_S) == EXIT_FAILED, worker.told()
         await stage.evict(worker)
@@ -154,6 +158,13 @@ async def operator(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
         yield admin
     finally:
         await admin.close()
+
+
+async def is_gone(admin: AIOKafkaAdminClient, topic: str) -> bool:
+    """Tell whether every broker refuses records for a topic: each goes by the metadata that it gives."""
+    nodes = [node["node_id"] for node in (await admin.describe_cluster())["brokers"]]
+    told = [(await admin._send_request_to_node(node, MetadataRequest([topic]))).to_object() for node in nodes]
+    return all(each["topics"][0]["error_code"] == UnknownTopicOrPartitionError.errno for each in told)
 
 
 async def configure(admin: AIOKafkaAdminClient, topic: str, more: Mapping[str, str]) -> None:

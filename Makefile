@@ -26,6 +26,9 @@ TEST_TOOLS ?= required
 SHORT   := not soak and not bench and not mutants and (not chaos or short)
 AT_ONCE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
+# The tests start hundreds of workers: what was compiled for the first is there for the others, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A name on the PATH may be a shim for a version that is not there, and Debian's python3 may lack venv: try, don't look.
 RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(PYTHONS); do \

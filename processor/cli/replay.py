@@ -212,9 +212,11 @@ async def _plan(wanted: _Wanted, progress: Progress) -> dict[str, Any]:
 
 
 async def _play(wanted: _Wanted, progress: Progress) -> dict[str, Any]:
+    from processor import garbage
     from processor.replay.target import room
     from processor.topics import refusals_told
 
+    garbage.come_seldom()
     with refusals_told(wanted.source):
         source = await _source(wanted)
     with refusals_told(wanted.target):

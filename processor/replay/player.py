@@ -192,20 +192,20 @@ class Player:
                 if time_ms and not first_ms:
                     first_ms = max(time_ms, span.begin_ms)
                 due_s = began_s + pace.due_s(number, time_ms, first_ms)
-                await self._turn(due_s)
+                if due_s > time.monotonic():
+                    await self._turn(due_s)
                 self._schedule.taken_up(due_s)
                 target.add(original, record, distance_ms, self._since_ms, self._until_ms)
                 number += 1
                 if target.pending >= FLUSH_RECORDS_MAX or target.pending_bytes >= FLUSH_BYTES_MAX:
-                    await target.flush()
+                    await target.hand_over()
             told("writing", target.before + number, span.records)
         await target.flush()
 
     async def _turn(self, due_s: float) -> None:
         """Wait until a record is due; what left before it is not kept waiting."""
-        if due_s > time.monotonic():
-            await self._target.flush()
-            await asyncio.sleep(max(due_s - time.monotonic(), 0))
+        await self._target.flush()
+        await asyncio.sleep(max(due_s - time.monotonic(), 0))
 
     def _changed(self, record: StoredRecord, distance_ms: int | None) -> StoredRecord:
         if self._pseudonyms is not None:

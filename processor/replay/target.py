@@ -148,6 +148,7 @@ class ReplayTarget:
         self._last_offsets: dict[tuple[TopicPartition, int], int] = {}
         self._filling: dict[TopicPartition, Any] = {}
         self._full: list[tuple[TopicPartition, Any]] = []
+        self._writing: asyncio.Task[None] | None = None
 
     async def start(self, on_read: Callable[[int], None]) -> Before:
         """Connect, end what an earlier try left open, and read what lies on the target; `on_read` is told how much.
@@ -191,6 +192,9 @@ class ReplayTarget:
 
     async def stop(self) -> None:
         """Disconnect; what was not flushed is not written."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
         await self._producer.stop()
 
     def has(self, original: StoredRecord, record: StoredRecord) -> bool:
@@ -215,7 +219,7 @@ class ReplayTarget:
         """
         tp = self._tp(original, record)
         headers = [
-            *(header for header in record.headers if header[0] not in OURS),
+            *[header for header in record.headers if header[0] not in OURS],
             (REPLAY_ID, self._id),
             (REPLAY_SOURCE, b"%d@%d" % (original.partition, original.offset)),
         ]
@@ -232,15 +236,34 @@ class ReplayTarget:
         self.pending_bytes += len(record.key or b"") + len(record.value or b"")
 
     async def flush(self) -> None:
-        """Write what was taken, all of it or nothing.
+        """Write what was taken, all of it or nothing, and wait until it is there.
 
         Raises:
             ClusterError: Not known to be written. The same replay started again finds out, and goes on; where that is
                 of no use before something is mended, the message does not tell to.
         """
+        await self.hand_over()
+        await self._written()
+
+    async def hand_over(self) -> None:
+        """Begin to write what was taken, as `flush` does, so that more can be taken meanwhile.
+
+        Raises:
+            ClusterError: What was handed over before is not known to be written.
+        """
+        await self._written()
         if not self.pending:
             return
-        batches = [*self._full, *self._filling.items()]
+        batches, records = [*self._full, *self._filling.items()], self.pending
+        self.pending = self.pending_bytes = 0
+        self._full, self._filling = [], {}
+        self._writing = asyncio.create_task(self._write(batches, records))
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await self._writing
+
+    async def _write(self, batches: list[tuple[TopicPartition, Any]], records: int) -> None:
         sent: list[Future[Any]] = []
         try:
             async with self._producer.transaction():
@@ -252,10 +275,8 @@ class ReplayTarget:
             asyncio.get_running_loop().set_exception_handler(partial(_other_than, error))
             failed = (tp for (tp, _), delivery in zip(batches, sent, strict=False) if _failure(delivery) is error)
             raise _broken_off(error, next(failed, None)) from error
-        self.written += self.pending
+        self.written += records
         self.written_us = time.time_ns() // 1000
-        self.pending = self.pending_bytes = 0
-        self._full, self._filling = [], {}
 
     def _new_batch(self, tp: TopicPartition) -> Any:
         batch = self._filling[tp] = self._producer.create_batch()

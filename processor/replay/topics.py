@@ -1,9 +1,10 @@
 """Records as they lie on the input topics of a cluster: committed ones, merged by event time over all partitions."""
 
 import heapq
+import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -129,16 +130,19 @@ class TopicSource:
             starts = {tp: max(start, chosen.from_offset) for tp, start in starts.items()}
         return dict(starts)
 
-    def _kept(self, record: ConsumerRecord) -> bool:
-        """Whether a record of the range is asked for; times on a topic that keeps record times are in any order."""
-        chosen = self._selection
-        return (
-            record.offset < self._ends[TopicPartition(record.topic, record.partition)]
-            and (chosen.since_ms is None or record.timestamp >= chosen.since_ms)
-            and (chosen.until_ms is None or record.timestamp < chosen.until_ms)
-            and chosen.holds_key(None if isinstance(record.key, Unread) else record.key)
-            and not self._is_left_out(record)
-        )
+    def _kept(self, tp: TopicPartition, records: Iterable[ConsumerRecord]) -> Iterator[ConsumerRecord]:
+        """Give what is asked for of the range; times on a topic that keeps record times are in any order."""
+        chosen, end = self._selection, self._ends[tp]
+        since_ms = -math.inf if chosen.since_ms is None else chosen.since_ms
+        until_ms = math.inf if chosen.until_ms is None else chosen.until_ms
+        for record in records:
+            if (
+                record.offset < end
+                and since_ms <= record.timestamp < until_ms
+                and chosen.holds_key(None if isinstance(record.key, Unread) else record.key)
+                and not self._is_left_out(record)
+            ):
+                yield record
 
     def _is_left_out(self, record: ConsumerRecord) -> bool:
         """Whether a record that is asked for is too large, and counted as such; where that is not wanted it raises."""
@@ -165,19 +169,19 @@ class _Queue:
         self._side = side
         self._time_ms = 0
 
-    def add(self, record: ConsumerRecord) -> None:
-        stored = StoredRecord(
-            self._side,
-            record.partition,
-            record.offset,
-            record.timestamp,
-            record.key,
-            record.value,
-            tuple(record.headers),
-        )
-        self._time_ms = max(self._time_ms, event_time_ms(stored) or 0)
-        self.waiting.append(Timed(self._time_ms, stored))
-        self._bytes += len(record.value or b"")
+    def add(self, records: Iterable[ConsumerRecord]) -> None:
+        side, partition, time_ms = self._side, self.tp.partition, self._time_ms
+        for record in records:
+            value = record.value
+            stored = StoredRecord(
+                side, partition, record.offset, record.timestamp, record.key, value, tuple(record.headers)
+            )
+            happened_ms = event_time_ms(stored)
+            if happened_ms is not None and happened_ms > time_ms:
+                time_ms = happened_ms
+            self.waiting.append(Timed(time_ms, stored))
+            self._bytes += len(value or b"")
+        self._time_ms = time_ms
 
     def take(self) -> Timed:
         taken = self.waiting.popleft()
@@ -219,7 +223,7 @@ async def _fetched(
     consumer: AIOKafkaConsumer,
     merge: _Merge,
     ends: dict[TopicPartition, int],
-    is_kept: Callable[[ConsumerRecord], bool],
+    kept: Callable[[TopicPartition, Iterable[ConsumerRecord]], Iterator[ConsumerRecord]],
 ) -> AsyncIterator[None]:
     """Fill the queues, step by step, until each has ended; those that are full, or have ended, are held back."""
     queues = merge.by_tp
@@ -229,8 +233,7 @@ async def _fetched(
         consumer.pause(*(tp for tp in consumer.assignment() if tp not in wanted))
         consumer.resume(*wanted)
         for tp, records in (await consumer.getmany(*wanted, timeout_ms=200)).items():
-            for record in filter(is_kept, records):
-                queues[tp].add(record)
+            queues[tp].add(kept(tp, records))
             give_up_s = time.monotonic() + SILENT_S
         for tp in wanted:
             queues[tp].is_ended = await consumer.position(tp) >= ends[tp]

@@ -39,6 +39,7 @@ class FencedSender:
 
     def __init__(self, client: Any, **_: Any) -> None:
         self.client = client
+        self.unknown: list[TopicPartition] = []  # this cluster's topics are all there
 
 
 class ProducerClient:

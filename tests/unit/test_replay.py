@@ -342,6 +342,34 @@ async def test_only_what_may_pass_is_to_be_started_again(error: KafkaError) -> N
     assert (await broken_off(error)).endswith("; start it again")
 
 
+async def test_what_was_handed_over_is_written_meanwhile_and_its_failure_is_told_before_more_is() -> None:
+    target = ReplayTarget(Connection("nowhere:1"), "lab.", Room(1, None), 1, "one")
+    deliveries: list[asyncio.Future[None]] = []
+
+    async def send_batch(*_: Any, **__: Any) -> asyncio.Future[None]:
+        deliveries.append(asyncio.get_running_loop().create_future())
+        return deliveries[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target._producer, "send_batch", send_batch)
+        patch.setattr(target._producer, "transaction", nullcontext)
+        target.add(record(), record(), None)
+        await target.hand_over()
+        await asyncio.sleep(0)
+        assert (target.pending, target.written, len(deliveries)) == (0, 0, 1)
+        target.add(record(), record(), None)
+        asyncio.get_running_loop().call_soon(deliveries[0].set_result, None)
+        await target.hand_over()
+        await asyncio.sleep(0)
+        assert (target.pending, target.written, len(deliveries)) == (0, 1, 2)
+        deliveries[1].set_exception(MessageSizeTooLargeError())
+        target.add(record(), record(), None)
+        with pytest.raises(ClusterError, match="MessageSizeTooLarge"):
+            await target.flush()
+        assert (target.pending, target.written, len(deliveries)) == (1, 1, 2)
+        await target.stop()
+
+
 # ---------------------------------------------------------------------------------------------------- topics
 
 
@@ -350,7 +378,8 @@ class LyingThere(TopicSource):
 
     def __init__(self, selection: Selection, *rows: tuple[Any, Any, Any]) -> None:
         super().__init__(Connection("nowhere:1"), "acme.", 1, False, selection)
-        self._ends = {TopicPartition("acme.messages.inbound", 0): 100}
+        self._tp = TopicPartition("acme.messages.inbound", 0)
+        self._ends = {self._tp: 100}
         self._rows = rows
 
     def kept(self) -> list[int]:
@@ -359,7 +388,7 @@ class LyingThere(TopicSource):
             ConsumerRecord("acme.messages.inbound", 0, n, 1, 0, key, value, None, 0, 0, headers)
             for n, (key, value, headers) in enumerate(self._rows)
         ]
-        return [record.offset for record in records if self._kept(record)]
+        return [record.offset for record in self._kept(self._tp, records)]
 
 
 HUGE = Unread(1_500_000_000, "ab" * 32)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from processor.settings import Settings
 from tests.bench.receive import READY, Received, Watch
 from tests.bench.scene import WITHIN_S, Bench
 from tests.chaos.harness import ROOT, environment
@@ -26,6 +27,13 @@ async def _running(*command: str, env: Mapping[str, str] | None = None) -> Async
 
 
 @asynccontextmanager
+async def janela(settings: Settings, *command: str) -> AsyncIterator[Process]:
+    """Run a verb of ours; it is gone at the end."""
+    async with _running("processor", *command, env=environment(settings, command[0])) as process:
+        yield process
+
+
+@asynccontextmanager
 async def loading(bench: Bench, rate: int, seconds: float) -> AsyncIterator[Process]:
     """Put open-loop traffic on the inputs, of which each event makes one output.
 
@@ -34,7 +42,7 @@ async def loading(bench: Bench, rate: int, seconds: float) -> AsyncIterator[Proc
     once = ["--popularity", "once", "--contacts", str(int(rate * seconds)), "--outbound", "0.5"]
     types = ["--inbound-types", "text=1", "--outbound-types", "text=1", "--text-bytes", "12"]
     options = [*once, *types, "--rate", str(rate), "--seconds", str(seconds), "--json"]
-    async with _running("processor", "load", *options, env=environment(bench.settings, "load")) as process:
+    async with janela(bench.settings, "load", *options) as process:
         yield process
 
 

@@ -1,22 +1,20 @@
 """How fast one worker goes through a backlog, exactly once, and what CPU an event costs it.
 
-BENCH_YARDSTICK may name a command to compare with. It is run on the same inputs, which BENCH_BOOTSTRAP_SERVERS,
-BENCH_INBOUND, BENCH_OUTBOUND, BENCH_PARTITIONS and BENCH_BACKLOG (how many events) tell it, and is to end by itself
-when it has committed them all.
+BENCH_YARDSTICK may name a command to compare with (`tests.bench.yardstick`), which is run on the same inputs.
 """
 
 import asyncio
 import os
-import shlex
 import time
 from pathlib import Path
 
 import pytest
 
+from processor.settings import Settings
+from tests.bench import yardstick
 from tests.bench.report import Figures, load, tell
-from tests.bench.scene import WITHIN_S, Bench, opened, progress, size
+from tests.bench.scene import Bench, opened, progress, size
 from tests.bench.traffic import Backlog, backlog
-from tests.chaos.harness import INPUTS
 from tests.kafka import Kafka
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(0)]
@@ -45,7 +43,7 @@ async def test_a_backlog_is_consumed_exactly_once_with_and_without_accepted_send
             outputs.append(said)
             cases.append({"send-accepted": "on" if emit_accepted else "off", **figures})
             if YARDSTICK and not emit_accepted:
-                compared.append(await _yardstick(bench, YARDSTICK))
+                compared.append(await _yardstick(bench.settings, YARDSTICK))
     tell(f"Backlog of {EVENTS:,} events, {CONTACTS:,} contacts, {PARTITIONS} partitions, one worker", *cases, *compared)
     assert outputs[1] - outputs[0] == made.accepted
 
@@ -76,25 +74,12 @@ async def _consumed(bench: Bench, made: Backlog) -> tuple[Figures, int]:
     }, counts["outputs"]
 
 
-async def _yardstick(bench: Bench, command: str) -> Figures:
-    """Run another worker on the same inputs, from its start to its end."""
-    inbound, outbound = (bench.names[topic] for topic in INPUTS.values())
-    told = {
-        "BENCH_BOOTSTRAP_SERVERS": bench.settings.bootstrap_servers,
-        "BENCH_INBOUND": inbound,
-        "BENCH_OUTBOUND": outbound,
-        "BENCH_PARTITIONS": str(PARTITIONS),
-        "BENCH_BACKLOG": str(EVENTS),
-    }
-    load_before, began_s, used_before = load(), time.monotonic(), os.times()
-    async with progress("yardstick", EVENTS):
-        process = await asyncio.create_subprocess_exec(*shlex.split(command), env={**os.environ, **told})
-        assert await asyncio.wait_for(process.wait(), WITHIN_S) == 0
-    took_s, used = time.monotonic() - began_s, os.times()
-    used_s = used.children_user + used.children_system - used_before.children_user - used_before.children_system
+async def _yardstick(settings: Settings, command: str) -> Figures:
+    load_before = load()
+    taken = await yardstick.run(command, settings, EVENTS)
     return {
         "send-accepted": "yardstick",
-        "the same with the start": round(used_s / EVENTS * 1e6, 2),
-        "seconds": round(took_s, 2),
+        "the same with the start": round(taken.cpu_s / EVENTS * 1e6, 2),
+        "seconds": round(taken.seconds, 2),
         "load average": f"{load_before} to {load()}",
     }

@@ -25,7 +25,7 @@ EVENTS = 3000
 async def test_an_engine_that_fails_is_told_of_and_others_are_measured(kafka: Kafka, tmp_path: Path) -> None:
     report, desk = tmp_path / "report", tmp_path / "desk"
     options = argparse.Namespace(
-        folder=report, events=EVENTS, slow_events=EVENTS // 10, rounds=1, rates=[], seconds=1, quix=None
+        folder=report, events=EVENTS, slow_events=EVENTS // 10, rounds=1, rates=[], seconds=1, quix=None, yardstick=None
     )
     broken = Engine("broken", "none", lambda _settings, _folder: [sys.executable, "-c", "raise SystemExit(7)"])
     await Contest(options, [broken, ours()], kafka.bootstrap_servers, desk).run()

@@ -18,11 +18,12 @@ from traceback import format_exception
 
 from processor.embedded import EmbeddedKafka
 from processor.settings import Settings
-from tests.bench.peers import kafka_streams, latency, throughput
+from tests.bench import yardstick
+from tests.bench.peers import kafka_streams, kit, latency, throughput
 from tests.bench.peers.engines import Engine, faust, ours, quix, streams
 from tests.bench.peers.ground import Ground
 from tests.bench.peers.outcome import Said, due
-from tests.bench.peers.story import Round, Story
+from tests.bench.peers.story import P99_AT, P99_MS_MAX, Round, Story
 from tests.bench.scene import progress
 from tests.bench.traffic import backlog
 from tests.chaos.backlog import Wanted
@@ -74,11 +75,26 @@ class Contest:
                 break
             print(f"round {number + 1}", flush=True)
             self._story.rounds.append(await self._round(number, whole, begin))
+            await self._tools(number, whole)
             self._story.write(options.folder)
         for number in range(options.rounds):
             await self._latencies(number)
             self._story.write(options.folder)
         return self._story
+
+    async def _tools(self, number: int, whole: Field) -> None:
+        """Measure what is no engine: the tools of the kit, and the yardstick where there is one."""
+        options, events = self._options, len(whole.records)
+        replayed, loaded = (
+            Ground(self._settings(f"{name}{number}."), self._desk / f"{name}{number}") for name in ("replay", "load")
+        )
+        source = whole.ground.settings
+        speeds = kit.Speeds(await kit.replay(source, replayed, events), await kit.load(loaded, options.seconds))
+        print(f"  janela replay: {speeds.replay:,.0f} records/s, janela load: {speeds.load:,.0f}", flush=True)
+        self._story.kit.append(speeds)
+        if options.yardstick:
+            taken = await yardstick.run(options.yardstick, source, events)
+            self._story.yardsticks.append(round(taken.seconds, 2))
 
     async def _round(self, number: int, whole: Field, begin: Field) -> Round:
         settings = whole.ground.settings
@@ -97,31 +113,43 @@ class Contest:
         return Round(floors, cases)
 
     async def _latencies(self, number: int) -> None:
-        for rate in self._options.rates:
-            for engine in _turned(self._engines, number):
-                if self._story.rate_of(engine.name) < rate * HEADROOM:
-                    continue
-                name = f"l{number}.{rate}.{self._engines.index(engine)}."
-                settings = self._settings(name)
-                try:
-                    delays = await latency.run(engine, settings, self._desk / name, rate, self._options.seconds)
-                except Exception as error:  # noqa: BLE001  # as above
-                    self._story.failures.append(f"{engine.name} at {rate:,} a second: {self._told(engine, error)}")
-                    continue
-                print(f"  {engine.name} at {rate:,}/s: p50 {delays.p50} ms, p99 {delays.p99} ms", flush=True)
-                self._story.delays.append(delays)
+        """Measure all engines at each rate, and ours on more partitions at the rate that bars are set for."""
+        runs = [
+            (engine, PARTITIONS, rate)
+            for rate in self._options.rates
+            for engine in _turned(self._engines, number)
+            if self._story.rate_of(engine.name) >= rate * HEADROOM
+        ]
+        runs += [
+            (engine, partitions, P99_AT)
+            for engine, its_partitions, rate in runs
+            if (engine.name, its_partitions, rate) == (ours().name, PARTITIONS, P99_AT)
+            for partitions in P99_MS_MAX
+            if partitions != PARTITIONS
+        ]
+        for engine, partitions, rate in runs:
+            name = f"l{number}.{partitions}.{rate}.{self._engines.index(engine)}."
+            what = f"{engine.name} at {rate:,}/s on {partitions} partitions"
+            settings = self._settings(name, partitions)
+            try:
+                delays = await latency.run(engine, settings, self._desk / name, rate, self._options.seconds)
+            except Exception as error:  # noqa: BLE001  # as above
+                self._story.failures.append(f"{what}: {self._told(engine, error)}")
+                continue
+            print(f"  {what}: p50 {delays.p50} ms, p99 {delays.p99} ms", flush=True)
+            self._story.delays.append(delays)
 
     def _told(self, engine: Engine, error: Exception) -> str:
         """Print all that is known of a failure; give a line of it."""
         print(f"  {engine.name} failed:", "".join(format_exception(error)), flush=True)
         return f"{type(error).__name__}: {' '.join(str(error).split())[:WORDS_MAX]}"
 
-    def _settings(self, topic_prefix: str) -> Settings:
+    def _settings(self, topic_prefix: str, partitions: int = PARTITIONS) -> Settings:
         return Settings(
             bootstrap_servers=self._servers,
             app_id=f"{topic_prefix}peers",
             topic_prefix=topic_prefix,
-            partitions=PARTITIONS,
+            partitions=partitions,
             clock="event",
             emit_accepted=False,
         )
@@ -160,8 +188,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rates", type=_rates, default=[2000, 10_000, 20_000], help="at which latency is measured; none where empty"
     )
-    parser.add_argument("--seconds", type=int, default=20, help="measured at each rate, after 10 s to warm up")
+    parser.add_argument(
+        "--seconds", type=int, default=20, help="measured at each rate, after 10 s to warm up; so long is the load"
+    )
     parser.add_argument("--quix", type=Path, help="the Python of an environment made of quix.lock")
+    parser.add_argument(
+        "--yardstick",
+        metavar="COMMAND",
+        help="one more worker to compare with, such as a prototype; tests/bench/yardstick.py says what it is told",
+    )
     parser.add_argument("--only", default="", help="engines whose names have this in them")
     return parser
 

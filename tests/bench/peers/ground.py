@@ -41,9 +41,13 @@ class Ground:
 
     async def put(self, records: Sequence[Wanted]) -> None:
         """Make the inputs, and put records on them with the times of their events."""
-        await self._make(list(INPUTS.values()))
+        await self.make_inputs()
         async with Bench.open(self.settings, self.folder, apply=False) as bench:
             await bench.preload(records, event_time_ms)
+
+    async def make_inputs(self) -> None:
+        """Make the inputs, and nothing else."""
+        await self._make(list(INPUTS.values()))
 
     async def clear(self) -> None:
         """Delete all but the inputs, engines' own topics too, and make the contract's topics that are missing."""

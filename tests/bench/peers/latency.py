@@ -28,6 +28,7 @@ class Delays(NamedTuple):
     """What one run gave, in milliseconds; `is_whole` where every window was told of once."""
 
     engine: str
+    partitions: int
     rate: int
     p50: float
     p90: float
@@ -55,7 +56,7 @@ async def run(engine: Engine, settings: Settings, folder: Path, rate: int, secon
     await ground.remove()
     is_whole = came.received == came.different == messages
     delays = came.delays
-    return Delays(engine.name, rate, delays.p50, delays.p90, delays.p99, delays.max, is_whole)
+    return Delays(engine.name, settings.partitions, rate, delays.p50, delays.p90, delays.p99, delays.max, is_whole)
 
 
 async def _at_work(settings: Settings) -> None:

@@ -33,6 +33,8 @@ class Figures(NamedTuple):
     warm_events_a_cpu_second: float
     start_s: float
     """From the process's start to the first commit."""
+    whole_s: float = 0
+    """From there to the last one."""
 
 
 def cpu_s(pid: int) -> float:
@@ -78,7 +80,8 @@ def figures(samples: list[Sample]) -> Figures:
     if first is last or half is last:
         raise ValueError(f"{last.committed:,} events are too few to be measured")
     start_s = first.at_s - samples[0].at_s
-    return Figures(*_between(first, last), *_between(half, last), round(start_s, 1))
+    whole_s = last.at_s - samples[0].at_s
+    return Figures(*_between(first, last), *_between(half, last), round(start_s, 1), round(whole_s, 2))
 
 
 def _between(first: Sample, last: Sample) -> tuple[float, float]:

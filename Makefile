@@ -34,7 +34,7 @@ RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help run setup environment test check test-unit test-sim test-mutants test-chaos proof soak fuzz bench bench-growth \
+.PHONY: help run setup environment test compiled check test-unit test-sim test-mutants test-chaos proof soak fuzz bench bench-growth \
     bench-peers docs site fmt check-deploy audit sbom lock clean
 
 help:  ## This list
@@ -46,8 +46,13 @@ help:  ## This list
 run: setup  ## A real Kafka, a worker and live traffic on this machine; options in ARGS="--seconds 60"
 	@$(BIN)/janela up $(ARGS)
 
-test: check  ## make check, then the short tests, four at a time (most of them wait), also with kills; more for pytest in ARGS="-k ..."
+test: setup  ## make check, then the short tests, four at a time (most of them wait), also with kills; more for pytest in ARGS="-k ..."
+	@$(MAKE) --jobs 2 check compiled
 	@$(BIN)/python -m pytest -m "$(SHORT)" $(AT_ONCE) $(ARGS)
+
+# else each of the four would compile them all, at the same time
+compiled: setup
+	@$(BIN)/python -m pytest -m "$(SHORT)" --collect-only --quiet --quiet >$(VENV)/collected || { cat $(VENV)/collected; exit 1; }
 
 # ----------------------------------------------------------------------------------------------------------- the parts
 
@@ -65,8 +70,8 @@ test-unit: setup  ## The tests that need no broker
 test-sim: setup  ## Histories in a simulated cluster: SEED=1 HISTORIES=1000
 	@SEED=$(SEED) HISTORIES=$(HISTORIES) $(BIN)/python -m pytest $(BEFALLS) --timeout 0 $(ARGS)
 
-test-mutants: setup  ## Our code with one guard taken out at a time: the tests that must notice, those on a broker too
-	@$(BIN)/python -m pytest tests/mutants tests/sim -k 'guard or taken' --timeout 0 $(ARGS)
+test-mutants: setup  ## Our code with one guard taken out at a time: the tests that must notice; QUICK=1 does without those that take long
+	@$(BIN)/python -m pytest tests/mutants tests/sim -m "mutants$(if $(QUICK), and not long)" --timeout 0 $(if $(QUICK),$(AT_ONCE)) $(ARGS)
 
 test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; MINUTES=0 is short; on a cluster of yours with CLUSTER=janela.toml; the record goes to RESULTS=.janela/chaos
 	@MINUTES=$(MINUTES) RESULTS=$(RESULTS) $(if $(filter command line environment,$(origin SEED)),SEED=$(SEED)) \

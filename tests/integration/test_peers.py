@@ -55,7 +55,7 @@ async def test_where_clocks_go_by_the_events_no_opening_waits_for_a_record_of_th
 
 
 async def test_a_run_that_is_cut_off_leaves_the_report_of_its_rounds(tmp_path: Path) -> None:
-    options = ("--only", "janela", "--events", str(EVENTS), "--slow-events", "100", "--rounds", "9")
+    options = ("--only", "janela", "--events", str(EVENTS), "--slow-events", "100", "--rounds", "9", "--seconds", "1")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.bench.peers", str(tmp_path), *options),
         cwd=ROOT,

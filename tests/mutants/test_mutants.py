@@ -1,6 +1,6 @@
 """Our own code with one guard taken out at a time: each time the test that the table names must fail.
 
-Those whose test needs a broker, or thousands of stories, take minutes and are left to `make test-mutants`.
+Those whose test needs a broker, or thousands of stories, take minutes: they bear the mark `long`.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,8 @@ import pytest
 from tests.mutants.crashes import crash_in
 from tests.mutants.table import MUTANTS, SIMULATION, Mutant
 from tests.mutants.workshop import Workshop
+
+pytestmark = [pytest.mark.mutants, pytest.mark.timeout(0)]
 
 FAILED = int(pytest.ExitCode.TESTS_FAILED)
 PASSED = int(pytest.ExitCode.OK)
@@ -65,20 +67,17 @@ def test_where_nothing_is_taken_out_all_tests_of_the_table_pass(workshop: Worksh
     passes(workshop, quick)
 
 
-@pytest.mark.timeout(0)
 @pytest.mark.parametrize("mutant", quick, ids=by_name)
 def test_a_guard_that_is_taken_out_is_missed_by_its_test(workshop: Workshop, mutant: Mutant) -> None:
     noticed(workshop, mutant)
 
 
-@pytest.mark.mutants
-@pytest.mark.timeout(0)
+@pytest.mark.long
 def test_where_nothing_is_taken_out_all_tests_that_take_long_pass(workshop: Workshop) -> None:
     passes(workshop, slow)
 
 
-@pytest.mark.mutants
-@pytest.mark.timeout(0)
+@pytest.mark.long
 @pytest.mark.parametrize("mutant", slow, ids=by_name)
 def test_a_guard_that_is_taken_out_is_missed_by_its_test_that_takes_long(workshop: Workshop, mutant: Mutant) -> None:
     noticed(workshop, mutant)

@@ -82,15 +82,17 @@ def test_a_seed_tells_the_same_story_each_time(seed: int) -> None:
     assert (first.told, first.steps, first.virtual_s) == (second.told, second.steps, second.virtual_s)
 
 
+@pytest.mark.mutants
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize(
-    "mutant", [pytest.param(name, marks=[pytest.mark.mutants] if name in RARE else []) for name in MUTANTS]
+    "mutant", [pytest.param(name, marks=[pytest.mark.long] if name in RARE else []) for name in MUTANTS]
 )
 def test_a_guard_that_is_missing_is_found_out(mutant: str) -> None:
     with simulation(), MUTANTS[mutant]():
         assert is_found_out(range(HISTORIES_TO_CATCH)), mutant
 
 
+@pytest.mark.mutants
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("mutant", LIVE_MUTANTS)
 def test_a_live_clock_that_goes_too_far_is_found_out(mutant: str) -> None:

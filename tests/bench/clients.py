@@ -27,9 +27,9 @@ async def _running(*command: str, env: Mapping[str, str] | None = None) -> Async
 
 
 @asynccontextmanager
-async def janela(settings: Settings, *command: str) -> AsyncIterator[Process]:
+async def janela(settings: Settings, verb: str, *options: str) -> AsyncIterator[Process]:
     """Run a verb of ours; it is gone at the end."""
-    async with _running("processor", *command, env=environment(settings, command[0])) as process:
+    async with _running("processor", verb, *options, env=environment(settings, verb)) as process:
         yield process
 
 

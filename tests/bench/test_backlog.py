@@ -1,6 +1,6 @@
 """How fast one worker goes through a backlog, exactly once, and what CPU an event costs it.
 
-BENCH_YARDSTICK may name a command to compare with (`tests.bench.yardstick`), which is run on the same inputs.
+BENCH_YARDSTICK may name a command to compare with, which is run on the same inputs (`tests.bench.yardstick`).
 """
 
 import asyncio
@@ -75,8 +75,7 @@ async def _consumed(bench: Bench, made: Backlog) -> tuple[Figures, int]:
 
 
 async def _yardstick(settings: Settings, command: str) -> Figures:
-    load_before = load()
-    taken = await yardstick.run(command, settings, EVENTS)
+    load_before, taken = load(), await yardstick.run(command, settings, EVENTS)
     return {
         "send-accepted": "yardstick",
         "the same with the start": round(taken.cpu_s / EVENTS * 1e6, 2),

@@ -1,8 +1,9 @@
 """Peers in one run: `make bench-peers`, or ``python -m tests.bench.peers FOLDER``.
 
 The same job on the same broker with the same preloaded topics, in rounds, each with the engines in another order and
-the floor measured before and after it. What an engine said is compared with what the model says. The report, Markdown
-and JSON, goes to the folder after each round. An engine that fails is told of in it, and the others go on.
+the floor measured before and after it. What an engine said is compared with what the model says. In each round stand
+also the tools that put records on topics and, where one is given, a yardstick. The report, Markdown and JSON, goes to
+the folder after each round. What fails is told of in it, and the others go on.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from traceback import format_exception
 
@@ -75,26 +76,11 @@ class Contest:
                 break
             print(f"round {number + 1}", flush=True)
             self._story.rounds.append(await self._round(number, whole, begin))
-            await self._tools(number, whole)
             self._story.write(options.folder)
         for number in range(options.rounds):
             await self._latencies(number)
             self._story.write(options.folder)
         return self._story
-
-    async def _tools(self, number: int, whole: Field) -> None:
-        """Measure what is no engine: the tools of the kit, and the yardstick where there is one."""
-        options, events = self._options, len(whole.records)
-        replayed, loaded = (
-            Ground(self._settings(f"{name}{number}."), self._desk / f"{name}{number}") for name in ("replay", "load")
-        )
-        source = whole.ground.settings
-        speeds = kit.Speeds(await kit.replay(source, replayed, events), await kit.load(loaded, options.seconds))
-        print(f"  janela replay: {speeds.replay:,.0f} records/s, janela load: {speeds.load:,.0f}", flush=True)
-        self._story.kit.append(speeds)
-        if options.yardstick:
-            taken = await yardstick.run(options.yardstick, source, events)
-            self._story.yardsticks.append(round(taken.seconds, 2))
 
     async def _round(self, number: int, whole: Field, begin: Field) -> Round:
         settings = whole.ground.settings
@@ -105,44 +91,62 @@ class Contest:
             try:
                 case = await throughput.run(engine, field.ground, len(field.records), field.due)
             except Exception as error:  # noqa: BLE001  # whatever ails a peer, the others are to be measured
-                case = throughput.failed(engine, len(field.records), self._told(engine, error))
+                case = throughput.failed(engine, len(field.records), _told(engine.name, error))
             rate = f"{case.figures.events_a_second:,.0f} events/s" if case.figures else "too few events for a figure"
             print(f"  {case.engine}: {rate}; {case.outcome}", flush=True)
             cases.append(case)
+        yardstick_s = await self._yardstick(whole)  # right after the engines, so that both find the same machine
+        replayed, loaded = await self._replay(number, whole), await self._load(number)
         floors.append(await throughput.floor(settings))
-        return Round(floors, cases)
+        return Round(floors, cases, replayed, loaded, yardstick_s)
+
+    async def _replay(self, number: int, whole: Field) -> float | None:
+        name = f"replay{number}."
+        ground = Ground(self._settings(name), self._desk / name)
+        return await self._tried(
+            "janela replay", kit.replay(whole.ground.settings, ground, len(whole.records)), "records/s"
+        )
+
+    async def _load(self, number: int) -> float | None:
+        name = f"load{number}."
+        ground = Ground(self._settings(name), self._desk / name)
+        return await self._tried("janela load", kit.load(ground, self._options.seconds), "events/s")
+
+    async def _yardstick(self, whole: Field) -> float | None:
+        """Give the seconds from its start to its end, None where there is no yardstick."""
+        command, settings = self._options.yardstick, whole.ground.settings
+        if not command:
+            return None
+
+        async def seconds() -> float:
+            return round((await yardstick.run(command, settings, len(whole.records))).seconds, 2)
+
+        return await self._tried("the yardstick", seconds(), "s")
+
+    async def _tried(self, what: str, measuring: Awaitable[float], unit: str) -> float | None:
+        """Give the figure, None where it can't be had; the others are to be measured."""
+        try:
+            figure = await measuring
+        except Exception as error:  # noqa: BLE001  # as above
+            self._story.failures.append(f"{what}: {_told(what, error)}")
+            return None
+        print(f"  {what}: {figure:,.2f} {unit}", flush=True)
+        return figure
 
     async def _latencies(self, number: int) -> None:
-        """Measure all engines at each rate, and ours on more partitions at the rate that bars are set for."""
-        runs = [
-            (engine, PARTITIONS, rate)
-            for rate in self._options.rates
-            for engine in _turned(self._engines, number)
-            if self._story.rate_of(engine.name) >= rate * HEADROOM
-        ]
-        runs += [
-            (engine, partitions, P99_AT)
-            for engine, its_partitions, rate in runs
-            if (engine.name, its_partitions, rate) == (ours().name, PARTITIONS, P99_AT)
-            for partitions in P99_MS_MAX
-            if partitions != PARTITIONS
-        ]
-        for engine, partitions, rate in runs:
+        for engine, partitions, rate in latency_runs(self._engines, self._options.rates, number):
+            if self._story.rate_of(engine.name) < rate * HEADROOM:
+                continue
             name = f"l{number}.{partitions}.{rate}.{self._engines.index(engine)}."
-            what = f"{engine.name} at {rate:,}/s on {partitions} partitions"
-            settings = self._settings(name, partitions)
+            settings, seconds = self._settings(name, partitions), self._options.seconds
+            what = f"{engine.name} at {rate:,} a second on {partitions} partitions"
             try:
-                delays = await latency.run(engine, settings, self._desk / name, rate, self._options.seconds)
+                delays = await latency.run(engine, settings, self._desk / name, rate, seconds)
             except Exception as error:  # noqa: BLE001  # as above
-                self._story.failures.append(f"{what}: {self._told(engine, error)}")
+                self._story.failures.append(f"{what}: {_told(engine.name, error)}")
                 continue
             print(f"  {what}: p50 {delays.p50} ms, p99 {delays.p99} ms", flush=True)
             self._story.delays.append(delays)
-
-    def _told(self, engine: Engine, error: Exception) -> str:
-        """Print all that is known of a failure; give a line of it."""
-        print(f"  {engine.name} failed:", "".join(format_exception(error)), flush=True)
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:WORDS_MAX]}"
 
     def _settings(self, topic_prefix: str, partitions: int = PARTITIONS) -> Settings:
         return Settings(
@@ -153,6 +157,23 @@ class Contest:
             clock="event",
             emit_accepted=False,
         )
+
+
+def latency_runs(engines: Sequence[Engine], rates: Sequence[int], number: int) -> list[tuple[Engine, int, int]]:
+    """Give engine, partitions and rate of each run for a latency in a round, none where there are no rates.
+
+    Ours is measured on more partitions too, at the rate that the bars are for, whichever the others are.
+    """
+    usual = [(engine, PARTITIONS, rate) for rate in rates for engine in _turned(engines, number)]
+    mine = [engine for engine in engines if engine.name == ours().name and rates]
+    more = [partitions for partitions in P99_MS_MAX if partitions != PARTITIONS]
+    return usual + [(engine, partitions, P99_AT) for engine in mine for partitions in more]
+
+
+def _told(what: str, error: Exception) -> str:
+    """Print all that is known of a failure; give a line of it."""
+    print(f"  {what} failed:", "".join(format_exception(error)), flush=True)
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:WORDS_MAX]}"
 
 
 def _turned(engines: Sequence[Engine], number: int) -> list[Engine]:
@@ -189,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rates", type=_rates, default=[2000, 10_000, 20_000], help="at which latency is measured; none where empty"
     )
     parser.add_argument(
-        "--seconds", type=int, default=20, help="measured at each rate, after 10 s to warm up; so long is the load"
+        "--seconds", type=int, default=20, help="measured at each rate, after 10 s to warm up; and of janela load"
     )
     parser.add_argument("--quix", type=Path, help="the Python of an environment made of quix.lock")
     parser.add_argument(
@@ -206,10 +227,14 @@ def _rates(text: str) -> list[int]:
 
 
 def unusual(options: argparse.Namespace) -> dict[str, object]:
-    """Give the options that hang on nobody's folders, where they are not the usual ones."""
+    """Give the options that hang on nobody's folders, where they are not the usual ones.
+
+    A yardstick does hang on them: that there was one is all that is given of it.
+    """
     parser = _parser()
     names = ("events", "slow_events", "rounds", "rates", "seconds", "only")
     given = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    given |= {"yardstick": "..."} if getattr(options, "yardstick", None) else {}
     return {name: value for name, value in given.items() if value != parser.get_default(name)}
 
 

@@ -46,7 +46,7 @@ class Ground:
             await bench.preload(records, event_time_ms)
 
     async def make_inputs(self) -> None:
-        """Make the inputs, and nothing else."""
+        """Make the inputs, with nothing on them."""
         await self._make(list(INPUTS.values()))
 
     async def clear(self) -> None:

@@ -32,9 +32,9 @@ class Figures(NamedTuple):
     """Of the second half."""
     warm_events_a_cpu_second: float
     start_s: float
-    """From the process's start to the first commit."""
-    whole_s: float = 0
-    """From there to the last one."""
+    """From the process's start to the first commit that is seen."""
+    whole_s: float
+    """From the process's start to the last commit."""
 
 
 def cpu_s(pid: int) -> float:
@@ -79,8 +79,7 @@ def figures(samples: list[Sample]) -> Figures:
     half = next(sample for sample in samples if sample.committed >= last.committed / 2)
     if first is last or half is last:
         raise ValueError(f"{last.committed:,} events are too few to be measured")
-    start_s = first.at_s - samples[0].at_s
-    whole_s = last.at_s - samples[0].at_s
+    start_s, whole_s = (sample.at_s - samples[0].at_s for sample in (first, last))
     return Figures(*_between(first, last), *_between(half, last), round(start_s, 1), round(whole_s, 2))
 
 

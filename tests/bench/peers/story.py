@@ -14,7 +14,7 @@ from tests.bench import document
 from tests.bench.document import bars, command, told
 from tests.bench.peers import kafka_streams
 from tests.bench.peers.engines import faust, ours, streams
-from tests.bench.peers.kit import Speeds
+from tests.bench.peers.kit import LOAD_RATE
 from tests.bench.peers.latency import Delays
 from tests.bench.peers.meter import Figures
 from tests.bench.peers.throughput import FLOOR, Case
@@ -40,18 +40,27 @@ TIMES_MIN: Final = (
 EVENTS_A_SECOND_MIN: Final = 120_000
 P99_AT: Final = 10_000
 P99_MS_MAX: Final = {4: 60, 12: 100, 64: 400}
-"""By how many partitions there are."""
+"""By the number of partitions, all of them with one worker."""
 P99_OF_STREAMS_MAX: Final = 0.5
-KIT_MIN: Final = 50_000
-PROTOTYPE_MIN: Final = 1
+REPLAY, LOAD = "`janela replay`, records/s", "`janela load`, events/s"
+WITH_START, PROTOTYPE_WITH_START = "janela, events/s with its start", "the prototype, events/s with its start"
+TOOL_MIN: Final = 50_000
+"""Of each of them from one process, so that the tool is not what is measured."""
+TIMES_THE_PROTOTYPE_MIN: Final = 1
 DRAWN: Final = {"events_a_second": "peers-rate.svg", "events_a_cpu_second": "peers-cpu.svg"}
 
 
 class Round(NamedTuple):
-    """The floor before and after, and a case for each engine between."""
+    """The floor before and after, and between them a case for each engine, and what is no engine of the contest."""
 
     floors: list[Case]
     cases: list[Case]
+    replay: float | None = None
+    """Records a second of `janela replay`; None of this and the others: not measured."""
+    load: float | None = None
+    """Events a second of `janela load`."""
+    yardstick_s: float | None = None
+    """From the yardstick's start to its end."""
 
     @property
     def floor_moved(self) -> float:
@@ -81,11 +90,8 @@ class Story:
     """Of the command, where they are not the usual ones."""
     rounds: list[Round] = field(default_factory=list)
     delays: list[Delays] = field(default_factory=list)
-    kit: list[Speeds] = field(default_factory=list)
-    yardsticks: list[float] = field(default_factory=list)
-    """Seconds from the yardstick's start to its end."""
     failures: list[str] = field(default_factory=list)
-    """Runs for a latency that did not come to an end, and why."""
+    """Runs that did not come to an end, and why; an engine's with the backlog stands in its case."""
     load_before: float = field(default_factory=lambda: round(os.getloadavg()[0], 1))
 
     def valid_rounds(self) -> list[Round]:
@@ -128,12 +134,13 @@ class Story:
                         case._asdict() | {"figures": case.figures._asdict() if case.figures else None}
                         for case in each.all_cases()
                     ],
+                    "replay": each.replay,
+                    "load": each.load,
+                    "yardstick_s": each.yardstick_s,
                 }
                 for each in self.rounds
             ],
             "latency": [delays._asdict() for delays in self.delays],
-            "kit": [speeds._asdict() for speeds in self.kit],
-            "yardstick_seconds": self.yardsticks,
             "failures": self.failures,
         }
 
@@ -160,17 +167,17 @@ class Story:
             *(f"![{FIGURES[name]}]({file})\n" for name, file in DRAWN.items()),
             *self._beside(valid or self.rounds),
             *self._bars(valid or self.rounds),
+            *self._tools(valid or self.rounds),
         ]
         lines += [
             "Compared is id, contact and time of every output, with the model of `janela verify`.",
             "Figures of an engine whose outputs are not those that are due stand in italics: it does another job.",
             f"Engines that handle thousands a second take the first {self.slow_events:,} events only.",
-            "The prototype does less of the job, and not by the contract: its outputs are compared with nothing. It is",
-            "timed from its start to its end (`--yardstick`), and so is janela beside it.",
         ]
         if self.delays:
             head = ("engine", "partitions", "events/s", "p50, ms", "p90", "p99", "max")
             lines += ["", "## Latency", "", _LATENCY, "", _row(*head), _row(*["---"] * len(head)), *self._latency()]
+        if self._drawn():
             lines += ["", "![p99](peers-latency.svg)"]
         if self.failures:
             lines += ["", "Not measured:", "", *(f"* {_cell(failure)}" for failure in self.failures)]
@@ -186,11 +193,11 @@ class Story:
         for name, file in DRAWN.items():
             figures = {engine: [getattr(each, name) for each in found] for engine, found in measured.items()}
             yield file, bars(f"Throughput, {FIGURES[name]}: median and range of the rounds", figures)
-        if self.delays:
-            rates = list(dict.fromkeys(each.rate for each in self.delays if each.partitions == self.partitions))
+        if drawn := self._drawn():
+            rates = list(dict.fromkeys(each.rate for each in drawn))
             lines = [
                 Line(engine, [(rate, statistics.median(p99)) for rate in rates if (p99 := self._p99(engine, rate))])
-                for engine in dict.fromkeys(each.engine for each in self.delays)
+                for engine in dict.fromkeys(each.engine for each in drawn)
                 if self._is_right(rounds, engine)
             ]
             yield "peers-latency.svg", drawing("Latency, p99, ms; median", lines, Across("/s", ticks=rates))
@@ -201,9 +208,16 @@ class Story:
     def _is_right(self, rounds: Iterable[Round], engine: str) -> bool:
         return all(case.is_right for case in self._cases(rounds, engine))
 
+    def _drawn(self) -> list[Delays]:
+        """Give those on as many partitions as the backlog lies on, which are those of all engines."""
+        return [each for each in self.delays if each.partitions == self.partitions]
+
     def _p99(self, engine: str, rate: int, partitions: int | None = None) -> list[float]:
-        wanted = engine, partitions or self.partitions, rate
-        return [each.p99 for each in self.delays if (each.engine, each.partitions, each.rate) == wanted]
+        return [each.p99 for each in self._delays(engine, partitions or self.partitions, rate)]
+
+    def _delays(self, engine: str, partitions: int, rate: int) -> list[Delays]:
+        wanted = (engine, partitions, rate)
+        return [each for each in self.delays if (each.engine, each.partitions, each.rate) == wanted]
 
     def _throughput(self, rounds: list[Round]) -> Iterable[str]:
         floor = statistics.median(c.figures.events_a_second for each in rounds for c in each.floors if c.figures)
@@ -238,22 +252,46 @@ class Story:
         yield _row(*["---"] * 4)
         yield _bar(FIGURES["events_a_second"], mine["events_a_second"], EVENTS_A_SECOND_MIN)
         for engine, name, times in TIMES_MIN:
-            more = mine[name] / medians[engine][name] if engine in medians else None
-            yield _bar(f"{FIGURES[name]}, times those of {engine}", more, times)
-        at = f"p99 at {P99_AT:,} events/s"
-        for partitions, most_ms in P99_MS_MAX.items():
-            found = _median(self._p99(ours().name, P99_AT, partitions))
-            yield _bar(f"{at} on {partitions} partitions, ms", found, most_ms, is_most=True)
-        mine_ms, theirs_ms = (_median(self._p99(name, P99_AT)) for name in (ours().name, IN_MEMORY))
-        share = mine_ms / theirs_ms if mine_ms and theirs_ms else None
-        yield _bar(f"{at}, of that of {IN_MEMORY}", share, P99_OF_STREAMS_MAX, is_most=True)
-        for name in Speeds._fields:
-            yield _bar(f"`janela {name}`, records/s", _median([getattr(each, name) for each in self.kit]), KIT_MIN)
-        whole_s = _median([each.whole_s for each in self._figures(rounds, ours().name)])
-        prototype_s = _median(self.yardsticks)
-        share = prototype_s / whole_s if prototype_s and whole_s else None
-        yield _bar("events/s with the start, times those of the prototype", share, PROTOTYPE_MIN)
+            found = mine[name] / medians[engine][name] if engine in medians else None
+            yield _bar(f"{FIGURES[name]}, times those of {engine}", found, times)
+        yield from self._latency_bars()
+        figures = self._tool_figures(rounds)
+        for tool in (REPLAY, LOAD):
+            yield _bar(tool, _median(figures[tool]), TOOL_MIN)
+        with_start, prototype = (_median(figures[name]) for name in (WITH_START, PROTOTYPE_WITH_START))
+        yield _bar(
+            "events/s with the start, times those of the prototype",
+            _ratio(with_start, prototype),
+            TIMES_THE_PROTOTYPE_MIN,
+            how="--yardstick",
+        )
         yield ""
+
+    def _latency_bars(self) -> Iterable[str]:
+        at = f"p99 at {P99_AT:,} events/s"
+        for partitions, wanted_ms in P99_MS_MAX.items():
+            p99 = _median(self._p99(ours().name, P99_AT, partitions))
+            yield _bar(f"{at} on {partitions} partitions, ms", p99, wanted_ms, is_most=True)
+        mine, theirs = (_median(self._p99(name, P99_AT)) for name in (ours().name, IN_MEMORY))
+        yield _bar(f"{at}, of that of {IN_MEMORY}", _ratio(mine, theirs), P99_OF_STREAMS_MAX, is_most=True)
+
+    def _tool_figures(self, rounds: list[Round]) -> dict[str, list[float]]:
+        """Give what was done a second in each round, by what did it; none where it was not measured."""
+        took_s = [each.whole_s for each in self._figures(rounds, ours().name)]
+        return {
+            REPLAY: [each.replay for each in rounds if each.replay is not None],
+            LOAD: [each.load for each in rounds if each.load is not None],
+            WITH_START: [self.events / seconds for seconds in took_s],
+            PROTOTYPE_WITH_START: [self.events / each.yardstick_s for each in rounds if each.yardstick_s is not None],
+        }
+
+    def _tools(self, rounds: list[Round]) -> Iterable[str]:
+        """Tell what the bars of the tools and of the prototype rest on, each by its own clock."""
+        yield _row("one process of", "a second")
+        yield _row(*["---"] * 2)
+        for name, figures in self._tool_figures(rounds).items():
+            yield _row(name, told(figures) if figures else "-")
+        yield from ("", _TOOLS, "")
 
     def _medians(self, rounds: list[Round]) -> dict[str, dict[str, float]]:
         return {
@@ -263,10 +301,9 @@ class Story:
         }
 
     def _latency(self) -> Iterable[str]:
-        for partitions, rate in dict.fromkeys((each.partitions, each.rate) for each in self.delays):
+        for partitions, rate in sorted({(each.partitions, each.rate) for each in self.delays}):
             for engine in dict.fromkeys(each.engine for each in self.delays):
-                wanted = engine, partitions, rate
-                if found := [each for each in self.delays if (each.engine, each.partitions, each.rate) == wanted]:
+                if found := self._delays(engine, partitions, rate):
                     is_right = all(each.is_whole for each in found)
                     figures = ([getattr(each, name) for each in found] for name in ("p50", "p90", "p99", "most"))
                     cells = (_middle(each, is_right) for each in figures)
@@ -278,14 +315,22 @@ _LATENCY: Final = (
     " engine and consumer share the machine. In italics where windows were missing or told of twice. An engine is"
     " measured at rates that it can do. janela merges both inputs by event time; it goes on as soon as the other one"
     " is read to its end, so no message waits for a later one of the other side, and no opening for a clock. Drawn are"
-    " those engines whose outputs of the backlog were the ones that are due."
+    " those engines whose outputs of the backlog were the ones that are due, on as many partitions as the backlog has."
+    " On more of them, still one worker, is janela alone."
+)
+_TOOLS: Final = (
+    "The tools write to fresh topics. A replay of the backlog counts from when it begins to write, a load, of which"
+    f" {LOAD_RATE:,} events/s are asked, until the last is acknowledged. The prototype is the command that"
+    " `--yardstick` gives, on the same inputs; what it says is compared with nothing. It is timed from its process's"
+    " start to its end, which comes when all is committed; and so janela beside it, to its last commit."
 )
 
 
-def _bar(what: str, found: float | None, wanted: float, *, is_most: bool = False) -> str:
+def _bar(what: str, found: float | None, wanted: float, *, is_most: bool = False, how: str = "") -> str:
+    """Compose the row of a bar; `how` names the option without which it is not measured."""
     bar = f"at {'most' if is_most else 'least'} {wanted:,}"
     if found is None:
-        return _row(what, bar, "-", "not measured")
+        return _row(what, bar, "-", "not measured" + (f": `{how}` does it" if how else ""))
     is_met = found <= wanted if is_most else found >= wanted
     figure = f"{found:,.0f}" if found >= 100 else f"{found:.2f}"
     return _row(what, bar, figure, "met" if is_met else "not met")
@@ -293,6 +338,10 @@ def _bar(what: str, found: float | None, wanted: float, *, is_most: bool = False
 
 def _median(figures: list[float]) -> float | None:
     return statistics.median(figures) if figures else None
+
+
+def _ratio(mine: float | None, theirs: float | None) -> float | None:
+    return mine / theirs if mine and theirs else None
 
 
 def _engines(rounds: Iterable[Round]) -> list[str]:

@@ -88,6 +88,7 @@ async def _told(module: str, *arguments: str) -> dict[str, Any]:
 
 
 def _case(name: str, guarantee: str, told: dict[str, Any], *, is_right: bool, outcome: str) -> Case:
-    events = told["events"]
-    rate, rate_by_cpu = events / told["seconds"], events / told["cpu_s"]
-    return Case(name, guarantee, events, Figures(rate, rate_by_cpu, rate, rate_by_cpu, 0), is_right, outcome)
+    events, seconds = told["events"], told["seconds"]
+    rate, rate_by_cpu = events / seconds, events / told["cpu_s"]
+    figures = Figures(rate, rate_by_cpu, rate, rate_by_cpu, start_s=0, whole_s=round(seconds, 2))
+    return Case(name, guarantee, events, figures, is_right, outcome)

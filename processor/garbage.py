@@ -1,7 +1,8 @@
 """What the garbage collector does in a worker: little, and at chosen moments.
 
 Most objects of a worker live as long as their window. The collector would go through them again and again to find
-nothing, so it comes seldom, and what stands is taken out of its sight.
+nothing, so it comes seldom, and what stands is taken out of its sight. A replay's live for a moment, and none of them
+in a cycle: there it comes as seldom.
 """
 
 import gc

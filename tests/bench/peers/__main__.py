@@ -96,8 +96,9 @@ class Contest:
             print(f"  {case.engine}: {rate}; {case.outcome}", flush=True)
             cases.append(case)
         yardstick_s = await self._yardstick(whole)  # right after the engines, so that both find the same machine
-        replayed, loaded = await self._replay(number, whole), await self._load(number)
         floors.append(await throughput.floor(settings))
+        # only now: what the broker has to write and to delete after these would lower the floor
+        replayed, loaded = await self._replay(number, whole), await self._load(number)
         return Round(floors, cases, replayed, loaded, yardstick_s)
 
     async def _replay(self, number: int, whole: Field) -> float | None:

@@ -51,7 +51,7 @@ DRAWN: Final = {"events_a_second": "peers-rate.svg", "events_a_cpu_second": "pee
 
 
 class Round(NamedTuple):
-    """The floor before and after, and between them a case for each engine, and what is no engine of the contest."""
+    """The floor, a case for each engine, the yardstick, the floor again, and the tools."""
 
     floors: list[Case]
     cases: list[Case]

@@ -23,7 +23,7 @@ BEFALLS := tests/sim/test_simulation.py::test_whatever_befalls_the_workers_the_m
 HOURS   ?= 1
 SECONDS ?= 60
 TEST_TOOLS ?= required
-SHORT   := not soak and not bench and not mutants and (not chaos or short)
+SHORT   := not soak and not bench and not mutants and not heavy and (not chaos or short)
 AT_ONCE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The tests start hundreds of workers: what was compiled for the first is there for the others, whatever the shell says.
@@ -34,8 +34,8 @@ RUNS_VENV := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(PYTHONS); do \
     "$$python" -c '$(RUNS_VENV)' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help run setup environment test compiled check test-unit test-sim test-mutants test-chaos proof soak fuzz bench bench-growth \
-    bench-peers docs site fmt check-deploy audit sbom lock clean
+.PHONY: help run setup environment test compiled check test-unit test-sim test-rest test-mutants test-chaos proof soak fuzz bench \
+    bench-growth bench-peers docs site fmt check-deploy audit sbom lock clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## *\(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -70,8 +70,11 @@ test-unit: setup  ## The tests that need no broker
 test-sim: setup  ## Histories in a simulated cluster: SEED=1 HISTORIES=1000
 	@SEED=$(SEED) HISTORIES=$(HISTORIES) $(BIN)/python -m pytest $(BEFALLS) --timeout 0 $(ARGS)
 
-test-mutants: setup  ## Our code with one guard taken out at a time: the tests that must notice; QUICK=1 does without those that take long
-	@$(BIN)/python -m pytest tests/mutants tests/sim -m "mutants$(if $(QUICK), and not long)" --timeout 0 $(if $(QUICK),$(AT_ONCE)) $(ARGS)
+test-rest: setup  ## What make test leaves out for its length and CI makes next: heavy tests, and the mutants that are quickly noticed
+	@$(BIN)/python -m pytest -m "heavy or (mutants and not long)" $(AT_ONCE) $(ARGS)
+
+test-mutants: setup  ## Our code with one guard taken out at a time: the tests that must notice, those on a broker too
+	@$(BIN)/python -m pytest tests/mutants tests/sim -m mutants --timeout 0 $(ARGS)
 
 test-chaos: setup  ## Every fault, for MINUTES=10 a trial, from SEED=; MINUTES=0 is short; on a cluster of yours with CLUSTER=janela.toml; the record goes to RESULTS=.janela/chaos
 	@MINUTES=$(MINUTES) RESULTS=$(RESULTS) $(if $(filter command line environment,$(origin SEED)),SEED=$(SEED)) \

@@ -422,6 +422,7 @@ def test_a_jar_that_is_not_the_locked_one_is_refused(
         fetch_jars()
 
 
+@pytest.mark.heavy
 def test_a_cold_start_fills_the_caches_and_a_damaged_archive_hinders_one_start_at_most(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ async def grown(folder: Path, *options: str) -> str:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.heavy
 async def test_every_case_is_measured_and_kept_and_told(tmp_path: Path) -> None:
     said = await grown(tmp_path, "--workers", "1")
     assert "case 1 of 1: 200 windows, 2 partitions, 1 worker; all that is left:" in said

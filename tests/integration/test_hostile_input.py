@@ -218,6 +218,7 @@ async def test_a_compressed_batch_is_read_as_any_other(stage: Stage, producer: P
 BOMBS: Final = {"gzip": 500 * MB, "snappy": 18 * MB, "lz4": 200 * MB, "zstd": 1500 * MB}
 
 
+@pytest.mark.heavy
 async def test_decompression_bombs_cost_neither_memory_nor_time_nor_a_record(stage: Stage, producer: Producer) -> None:
     worker = await at_work(stage, producer)
     key = producer.on(0)[0] or b""
@@ -272,6 +273,7 @@ async def _verb(stage: Stage, *arguments: str) -> tuple[int, str, str]:
     return process.returncode or 0, out.decode(), " ".join(words.split())
 
 
+@pytest.mark.heavy
 async def test_no_verb_expands_a_bomb_and_each_says_what_it_makes_of_it(
     stage: Stage, producer: Producer, tmp_path: Path
 ) -> None:
@@ -366,6 +368,7 @@ async def test_records_that_are_hostile_in_themselves_stop_nobody(stage: Stage, 
     assert verdict.is_clean, verdict
 
 
+@pytest.mark.heavy
 async def test_a_backlog_of_large_records_is_held_back_by_its_bytes(stage: Stage, producer: Producer) -> None:
     number, compress = CODECS["zstd"]
     worker = await at_work(stage, producer)

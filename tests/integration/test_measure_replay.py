@@ -40,6 +40,7 @@ async def event_ids(stage: Stage) -> set[str]:
     return {json.loads(record.value)["id"] for records in found.values() for record in records}
 
 
+@pytest.mark.heavy
 async def test_every_output_of_an_archive_and_of_topics_is_timed_from_the_schedule_of_the_replay(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ pathlib.Path(sys.argv[1]).write_text(json.dumps(told))
 """
 
 
+@pytest.mark.heavy
 async def test_what_fails_is_told_of_and_others_are_measured(kafka: Kafka, tmp_path: Path) -> None:
     report, desk = tmp_path / "report", tmp_path / "desk"
     options = argparse.Namespace(
@@ -99,6 +100,7 @@ async def test_where_clocks_go_by_the_events_no_opening_waits_for_a_record_of_th
     assert opened == {each.key for each in contacts}
 
 
+@pytest.mark.heavy
 async def test_a_run_that_is_cut_off_leaves_the_report_of_its_rounds(tmp_path: Path) -> None:
     heard = tmp_path / "heard.json"
     beside = shlex.join([sys.executable, "-c", YARDSTICK, str(heard)])

@@ -120,6 +120,7 @@ async def test_sessions_that_the_brokers_end_with_their_tokens_cost_no_rebalance
 # ---------------------------------------------------------------------------------------------------- every verb
 
 
+@pytest.mark.heavy
 async def test_every_verb_comes_the_same_way_with_the_rights_of_its_role(
     cluster: Cluster, settings: Settings, tmp_path: Path
 ) -> None:

@@ -207,6 +207,7 @@ def test_nothing_outlives_a_run_that_is_killed() -> None:
         assert gone(started, 10)
 
 
+@pytest.mark.heavy
 def test_what_is_kept_is_gone_on_from(tmp_path: Path) -> None:
     data = ("--data", str(tmp_path / "data"), "--json")
     totals = []

@@ -107,7 +107,7 @@ async def room(settings: Settings) -> Room:
 
 
 class ReplayTarget:
-    """Writes records in transactions, a `flush` each; what was written before is left out."""
+    """Writes records in transactions, a `flush` or `hand_over` each; what was written before is left out."""
 
     def __init__(
         self,
